@@ -1,0 +1,13 @@
+"""The one kind of error a user is meant to read.
+
+A `UserError` is a single line that names the file or config key, what is wrong and the mend. Whatever else is raised is
+a bug of ours and keeps its traceback.
+"""
+
+
+class UserError(Exception):
+    """A problem with what the user gave us: where it is, what is wrong, and what to do."""
+
+    def __init__(self, where: str, wrong: str, mend: str):
+        self.where, self.wrong, self.mend = (" ".join(str(part).split()) for part in (where, wrong, mend))
+        super().__init__(f"{self.where}: {self.wrong}. Mend: {self.mend}.")

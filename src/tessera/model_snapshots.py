@@ -1,0 +1,60 @@
+"""A language model brought from the Hub, a folder or the demo world into results/models/.
+
+What is kept is a Hugging Face folder of config, tokenizer and safetensors: nothing that could run. Weights that exist
+only as a pickle, and configs that ask for code of their own, are refused.
+"""
+
+import shutil
+from pathlib import Path
+
+from huggingface_hub import snapshot_download
+from transformers import AutoConfig
+
+from tessera.errors import UserError
+from tessera.files import read_json
+from tessera.hub import hub_trouble
+from tessera.snapshots import bring, write_record
+
+ALLOWED = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+
+
+def store(name: str, source: dict[str, str], folder: Path, given: Path | None) -> None:
+    """Bring a model into `folder`. `given` is the local folder of a source that is not on the Hub."""
+    key = f"models.{name}.source"
+    if given is None:
+        with hub_trouble(key, source["hub"]):
+            snapshot_download(
+                source["hub"], revision=source["revision"], local_dir=folder, allow_patterns=list(ALLOWED)
+            )
+        shutil.rmtree(folder / ".cache", ignore_errors=True)
+    else:
+        bring(given, folder, ALLOWED)
+    _check(folder, given or folder, key)
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    text = config.get_text_config()
+    shapes = {
+        "model_type": config.model_type,
+        "layers": text.num_hidden_layers,
+        "hidden_size": text.hidden_size,
+        "context": getattr(text, "max_position_embeddings", None),
+        "vocabulary": text.vocab_size,
+    }
+    write_record(folder, source, given, shapes)
+
+
+def _check(folder: Path, origin: Path, key: str) -> None:
+    """Refuse what cannot be read, or should not be."""
+    if not (folder / "config.json").is_file():
+        raise UserError(key, f"'{origin}' has no config.json", "give the folder that save_pretrained wrote")
+    if not list(folder.glob("*.safetensors")):
+        pickled = sorted(path.name for path in origin.iterdir() if path.suffix in PICKLES)
+        found = f", only {pickled[0]}, a pickle, which could run code" if pickled else ""
+        raise UserError(key, f"'{origin}' holds no safetensors{found}", "save the model with safe_serialization=True")
+    if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")):
+        raise UserError(key, f"'{origin}' has no tokenizer", "save the tokenizer into the same folder")
+    for file in folder.glob("*.json"):
+        content = read_json(file)
+        if isinstance(content, dict) and "auto_map" in content:
+            wrong = f"{file.name} asks to run code that comes with the model (auto_map)"
+            raise UserError(key, wrong, "use a model that transformers itself knows")

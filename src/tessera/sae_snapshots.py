@@ -1,0 +1,58 @@
+"""An SAE brought from a release, a folder or the demo world into results/saes/.
+
+Whatever it comes from, it goes through sae-lens once, which knows every release's format, and is kept as sae-lens saves
+for inference. The capture engine reads that without sae-lens, whose import takes seconds. Whether the SAE fits its model
+is settled here, before anything is run.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from sae_lens import SAE
+
+from tessera.errors import UserError
+from tessera.files import read_json
+from tessera.hub import hub_trouble
+from tessera.saes import CONFIG, WEIGHTS, Sae
+from tessera.snapshots import write_record
+
+
+def store(name: str, entry: dict[str, Any], folder: Path, given: Path | None, model_record: Path) -> None:
+    """Bring an SAE into `folder`, and check it against its config entry and its model's record."""
+    key, source = f"saes.{name}", entry["source"]
+    if given is None:
+        with hub_trouble(f"{key}.source", source["release"]):
+            sae = SAE.from_pretrained(source["release"], source["id"], device="cpu", dtype="float32")
+    else:
+        sae = _from_folder(given, key)
+    folder.mkdir(parents=True, exist_ok=True)
+    sae.save_model(folder)
+    _check(folder, key, entry, read_json(model_record))
+    raw = read_json(folder / CONFIG)
+    shapes = {name: raw[name] for name in ("architecture", "d_in", "d_sae")}
+    write_record(folder, source, given, {**shapes, "layer": entry["layer"]})
+
+
+def _from_folder(given: Path, key: str) -> SAE[Any]:
+    for needed in (CONFIG, WEIGHTS):
+        if not (given / needed).is_file():
+            raise UserError(f"{key}.source.folder", f"'{given}' has no {needed}", "give a folder that sae-lens saved")
+    return SAE.load_from_disk(given, device="cpu", dtype="float32")
+
+
+def _check(folder: Path, key: str, entry: dict[str, Any], model: dict[str, Any]) -> None:
+    config = Sae.load(folder, key).config
+    if config.layer != entry["layer"]:
+        raise UserError(
+            f"{key}.layer", f"the SAE reads layer {config.layer}, not {entry['layer']}", "correct the layer"
+        )
+    if config.d_sae != entry["width"]:
+        raise UserError(
+            f"{key}.width", f"the SAE has {config.d_sae} features, not {entry['width']}", "correct the width"
+        )
+    if config.layer >= model["layers"]:
+        wrong = f"layer {config.layer} is beyond the {model['layers']} layers of '{entry['model']}'"
+        raise UserError(f"{key}.layer", wrong, "choose an SAE and a model that fit together")
+    if config.d_in != model["hidden_size"]:
+        wrong = f"the SAE reads vectors of {config.d_in}, and '{entry['model']}' has {model['hidden_size']}"
+        raise UserError(f"{key}.model", wrong, "choose the model it was trained on")

@@ -1,0 +1,140 @@
+"""What a config amounts to on disk: which captures serve which heads, which probes there are, and where all of it lies.
+
+The workflow's rules ask a `Study` and do no arithmetic of their own, so what a config means can be tested, and used from
+a notebook, without the workflow.
+"""
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from tessera import fingerprint
+from tessera.config import Config, DemoModel
+from tessera.plan import Head, hidden_head, plan
+
+RESULTS = Path("results")
+
+
+class Study:
+    """A config and the results folder it is about, as they are when it is made."""
+
+    def __init__(self, config: Config):
+        self.config = config
+        self.plain = config.model_dump(mode="json")
+
+    def entry(self, section: str, name: str) -> dict[str, Any]:
+        """A config entry as a plain dict, less what only figures show."""
+        return {key: value for key, value in sorted(self.plain[section][name].items()) if key != "title"}
+
+    def titles(self) -> dict[str, dict[str, str]]:
+        return {
+            section: {name: entry["title"] for name, entry in sorted(self.plain[section].items()) if entry["title"]}
+            for section in ("datasets", "models")
+        }
+
+    # --- sources ---
+
+    def local_source(self, section: str, name: str) -> str | None:
+        """The path of a source on this disk, or None for one that is fetched or made."""
+        source = self.plain[section][name]["source"]
+        return next((source[key] for key in ("file", "saved", "images", "folder") if key in source), None)
+
+    def made_source(self, section: str, name: str) -> str | None:
+        """The path of what the demo world makes as this source, or None for one that it does not make."""
+        source = self.plain[section][name]["source"]
+        if "demo" not in source:
+            return None
+        return {
+            "datasets": f"results/demo/{source['demo']}.parquet",
+            "models": f"results/demo/models/{source['demo']}/demo.json",
+            "saes": f"results/demo/saes/{name}/demo.json",
+        }[section]
+
+    def source_digest(self, section: str, name: str) -> str | None:
+        """The content of a local source, as a digest."""
+        path = self.local_source(section, name)
+        return path and fingerprint.source(f"{section}.{name}.source", path, RESULTS / ".sources.json")
+
+    def demo_size(self, sae: str) -> str:
+        """Which of the demo's models an SAE of the demo is trained on."""
+        source = self.config.models[self.config.saes[sae].model].source
+        assert isinstance(source, DemoModel)  # noqa: S101 - the config allows demo SAEs on demo models alone
+        return source.demo
+
+    # --- captures ---
+
+    def datasets_of(self, model: str) -> Sequence[str]:
+        chosen = self.config.models[model].datasets
+        return list(self.config.datasets) if chosen is None else chosen
+
+    def heads(self, model: str) -> list[Head]:
+        """The heads of a model that the config asks for."""
+        return list(self._heads[model].values())
+
+    def head(self, model: str, name: str) -> Head:
+        return self._heads[model][name]
+
+    @cached_property
+    def _heads(self) -> dict[str, dict[str, Head]]:
+        heads = {name: [hidden_head(layer) for layer in model.layers] for name, model in self.config.models.items()}
+        for name, sae in self.config.saes.items():
+            heads[sae.model].append(Head(name, sae.layer, name))
+        return {model: {head.id: head for head in of_model} for model, of_model in heads.items()}
+
+    @cached_property
+    def captures(self) -> dict[tuple[str, str], dict[str, tuple[Head, ...]]]:
+        """(model, dataset) -> capture id -> the heads it holds."""
+        return {
+            (model, dataset): plan(RESULTS / "activations" / model / dataset, self.heads(model), self._sae_available)
+            for model in self.config.models
+            for dataset in self.datasets_of(model)
+            if self.heads(model)
+        }
+
+    def _sae_available(self, sae: str) -> bool:
+        return sae in self.config.saes or (RESULTS / "saes" / sae / "revision.json").is_file()
+
+    @cached_property
+    def manifests(self) -> dict[tuple[str, str, Head], str]:
+        """(model, dataset, head) -> the manifest of the capture that holds the head."""
+        return {
+            (model, dataset, head): f"results/activations/{model}/{dataset}/{capture}/manifest.json"
+            for (model, dataset), captures in self.captures.items()
+            for capture, heads in captures.items()
+            for head in heads
+        }
+
+    def wanted_manifests(self) -> list[str]:
+        """The manifests of the captures that serve this config."""
+        return sorted(set(self.manifests.values()))
+
+    # --- probes ---
+
+    def poolings(self, head: Head) -> Sequence[str]:
+        probes = self.config.probes
+        return probes.sae_poolings if head.sae else probes.hidden_poolings
+
+    def probe_params(self, model: str, name: str) -> dict[str, Any]:
+        """What a probe on a head is called in the tables, and the thresholds that make sense of its features."""
+        head = self.head(model, name)
+        if head.sae is None:
+            return {"arm": "hidden", "layer": head.layer, "width": None, "thresholds": [None]}
+        thresholds = self.config.probes.thresholds
+        return {"arm": "sae", "layer": head.layer, "width": self.config.saes[name].width, "thresholds": thresholds}
+
+    @cached_property
+    def probes(self) -> list[str]:
+        """Every probe that the config asks for, as the path of its files without their endings."""
+        on_text = [f"results/probes/text/{dataset}/{arm}" for dataset in self.config.datasets for arm in self.text_arms]
+        on_heads = [
+            f"results/probes/{model}/{dataset}/{head.id}/{pooling}"
+            for model, dataset in self.captures
+            for head in self.heads(model)
+            for pooling in self.poolings(head)
+        ]
+        return on_text + on_heads
+
+    @property
+    def text_arms(self) -> Sequence[str]:
+        return self.config.probes.text

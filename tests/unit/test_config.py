@@ -1,0 +1,119 @@
+"""What a user may say, and the one line they get for what they may not."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tessera import config as module
+from tessera.errors import UserError
+
+ROOT = Path(__file__).parents[2]
+
+
+def minimal(**more: Any) -> dict[str, Any]:
+    return {"datasets": {"d": {"source": {"file": "x.csv"}}}, **more}
+
+
+DEMO = {"m": {"source": {"demo": "large"}, "layers": [1]}}
+
+
+@pytest.mark.parametrize(
+    ("raw", "line"),
+    [
+        (minimal(sed=1), "sed: unknown key. Mend: "),
+        (minimal(seed="a"), "seed: 'a' will not do: input should be a valid integer. Mend: "),
+        ({}, "datasets: this key is missing. Mend: "),
+        ({"datasets": {}}, "datasets: {} will not do: dictionary should have at least 1 item"),
+        ({"datasets": None}, "datasets: None will not do"),
+        ({"datasets": {"D!": {"source": {"file": "x"}}}}, "datasets.D!: 'D!' is not an id. Mend: use lower-case"),
+        ({"datasets": {"d": {}}}, "datasets.d.source: this key is missing"),
+        (
+            {"datasets": {"d": {"source": 3}}},
+            "datasets.d.source: 3 names no kind of source. Mend: give one of the keys",
+        ),
+        ({"datasets": {"d": {"source": {"fil": "x"}}}}, "datasets.d.source: {'fil': 'x'} names no kind of source"),
+        (
+            {"datasets": {"d": {"source": {"release": "x"}}}},
+            "datasets.d.source: 'release' is not a kind of source here",
+        ),
+        ({"datasets": {"d": {"source": {"hub": "a/b"}}}}, "datasets.d.source.revision: this key is missing"),
+        (
+            {"datasets": {"d": {"source": {"hub": "a/b", "revision": "main"}}}},
+            "datasets.d.source.revision: 'main' does not have the form",
+        ),
+        (minimal(models={"m": {"source": {"folder": "x"}, "layers": ["a"]}}), "models.m.layers.0: 'a' will not do"),
+        (
+            minimal(models={"m": {"source": {"folder": "x"}, "layers": [1, 1]}}),
+            "models.m.layers: 1 is listed twice. Mend: list it once.",
+        ),
+        (
+            minimal(models={"m": {"source": {"demo": "large"}, "layers": [9]}}),
+            "models.m.layers: layer 9 is beyond the 6",
+        ),
+        (minimal(models={"text": {"source": {"folder": "x"}}}), "models.text: this id is taken by the workflow itself"),
+        (
+            minimal(models={"m": {"source": {"folder": "x"}, "datasets": ["e"]}}),
+            "models.m.datasets: there is no dataset 'e'. Mend: use one of: d.",
+        ),
+        (
+            minimal(saes={"s": {"model": "m", "layer": 1, "width": 9, "source": {"folder": "y"}}}),
+            "saes.s.model: there is no model 'm'",
+        ),
+        (
+            minimal(models=DEMO, saes={"s": {"model": "m", "layer": 7, "width": 9, "source": {"demo": "topk"}}}),
+            "saes.s.layer: layer 7 is beyond the 6 layers of 'm'. Mend: use 0 to 5.",
+        ),
+        (
+            minimal(models=DEMO, saes={"layer-1": {"model": "m", "layer": 1, "width": 9, "source": {"folder": "y"}}}),
+            "saes.layer-1: this id is taken",
+        ),
+        (minimal(probes={"thresholds": [0]}), "probes.thresholds.0: 0 will not do: input should be greater than 0"),
+        (minimal(probes={"sae_poolings": ["top-0"]}), "probes.sae_poolings.0: 'top-0' does not have the form"),
+        (minimal(probes={"protocols": []}), "probes.protocols: [] will not do"),
+    ],
+)
+def test_each_mistake_is_one_line_that_names_the_key(raw: dict[str, Any], line: str) -> None:
+    with pytest.raises(UserError) as caught:
+        module.parse(raw)
+    assert str(caught.value).startswith(line)
+    assert "\n" not in str(caught.value)
+    assert ". Mend: " in str(caught.value)
+
+
+def test_a_key_given_twice_in_a_file_is_named_with_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("datasets:\n  a: {source: {file: x}}\n  a: {source: {file: y}}\n")
+    with pytest.raises(UserError, match=r"mine\.yaml, line 3: the key 'a' is given twice"):
+        module.check_files([path])
+
+
+@pytest.mark.parametrize("content", ["- a\n- b\n", "a: [1\n", "\x00"])
+def test_a_file_that_is_no_mapping_is_named(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(content)
+    with pytest.raises(UserError, match=r"mine\.yaml"):
+        module.check_files([path])
+
+
+def test_the_default_config_is_valid_and_gives_the_demo_world() -> None:
+    raw = yaml.safe_load((ROOT / "config/config.yaml").read_text())
+    config = module.parse(raw)
+    assert set(config.datasets) == {"docstrings", "requests"}
+    assert len({(sae.layer, sae.width) for sae in config.saes.values()}) == 6
+
+
+def test_the_schema_on_disk_is_the_models_schema() -> None:
+    assert (ROOT / "config/schema.json").read_text() == module.schema_json()
+
+
+def test_the_key_tables_on_disk_are_the_models_tables() -> None:
+    readme = (ROOT / "config/README.md").read_text()
+    assert module.with_key_tables(readme) == readme
+
+
+def test_every_key_is_described() -> None:
+    for entry in [*module.SECTIONS, *module.SOURCES]:
+        assert entry.__doc__
+        assert all(field.description for field in entry.model_fields.values()), entry

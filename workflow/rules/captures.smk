@@ -1,0 +1,42 @@
+# One pass of one model over one dataset, for all the heads that the plan gives it.
+rule capture:
+    input:
+        table=ancient("results/datasets/{dataset}.parquet"),
+        record="results/datasets/{dataset}.json",
+        model="results/models/{model}/revision.json",
+        saes=lambda wildcards: [
+            f"results/saes/{head.sae}/revision.json"
+            for head in heads_of(wildcards)
+            if head.sae
+        ],
+    output:
+        "results/activations/{model}/{dataset}/{capture}/manifest.json",
+    log:
+        "logs/capture/{model}/{dataset}/{capture}.log",
+    benchmark:
+        "results/benchmarks/capture/{model}/{dataset}/{capture}.tsv"
+    conda:
+        "../../envs/models.yaml"
+    threads: 2
+    resources:
+        mem_mb=4000,
+        gpu=1,
+    # Batch and shard sizes and the device are read from the config in the script: they change no number.
+    params:
+        heads=lambda wildcards: [
+            [head.id, head.layer, head.sae] for head in heads_of(wildcards)
+        ],
+        reading=lambda wildcards: {
+            key: config["models"][wildcards.model][key]
+            for key in ("attention", "dtype", "max_length")
+        },
+        code=script_code("capture"),
+    message:
+        "capture: {wildcards.model} reads {wildcards.dataset}"
+    script:
+        "../scripts/capture.py"
+
+
+rule captures:
+    input:
+        STUDY.wanted_manifests(),

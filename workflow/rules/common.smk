@@ -1,0 +1,133 @@
+# The config, checked; and the few words of Snakemake that all rules share.
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+from snakemake.utils import validate
+
+ROOT = Path(workflow.main_snakefile).resolve().parent
+ROOT = ROOT.parent if ROOT.name == "workflow" else ROOT
+
+# Jobs run scripts in processes of their own, which find the library the same way, whatever environment they run in.
+sys.path.insert(0, str(ROOT / "src"))
+found = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+os.environ.update(
+    PYTHONPATH=os.pathsep.join(dict.fromkeys([str(ROOT / "src"), *found]))
+)
+
+from tessera import closing, fingerprint
+from tessera.config import check_files
+from tessera.config import parse as checked
+from tessera.errors import UserError
+from tessera.study import Study
+
+if not workflow.config_settings.configfiles:
+
+    configfile: ROOT / "config/config.yaml"
+
+
+try:
+    check_files([Path(path) for path in workflow.config_settings.configfiles])
+    CONFIG = checked(config)
+except UserError as error:
+    raise WorkflowError(str(error)) from None
+validate(config, str(ROOT / "config/schema.json"), set_default=False)
+
+STUDY = Study(CONFIG)
+
+# From here on `config` holds every key, defaults included, so that scripts need not know the defaults.
+config.clear()
+config.update(STUDY.plain)
+
+FIGURE_NAMES = ["arms", "layers", "poolings"] + (["saes"] if CONFIG.saes else [])
+FIGURES = expand(
+    "results/figures/{figure}.{format}",
+    figure=FIGURE_NAMES,
+    format=["svg", "pdf", "png", "csv"],
+)
+TABLE_NAMES = ["cells", "arms", "differences", "saes"]
+TABLES = expand(
+    "results/tables/{table}.{format}", table=TABLE_NAMES, format=["parquet", "csv"]
+)
+
+
+def one_of(ids):
+    """A wildcard that stands for one of these ids and nothing else."""
+    return "|".join(ids) or "(?!)"
+
+
+wildcard_constraints:
+    dataset=one_of(CONFIG.datasets),
+    model=one_of(CONFIG.models),
+    sae=one_of(CONFIG.saes),
+    capture="[0-9a-f]{10}",
+    head="[a-z0-9-]+",
+    pooling="[a-z0-9-]+",
+    figure=one_of(FIGURE_NAMES),
+
+
+def script_code(name):
+    """Digest of the code that a script runs: what a rule carries in its params instead of file times."""
+    return fingerprint.code(ROOT / "workflow/scripts" / f"{name}.py")
+
+
+def source_input(section, name):
+    """What bringing in a source waits for, either what the demo world makes or the file on disk.
+
+    The file is ancient because its content is in the params: touching it reruns nothing, changing it does.
+    """
+    path = STUDY.local_source(section, name)
+    return ancient(path) if path else STUDY.made_source(section, name) or []
+
+
+def source_digest(section, name):
+    """The content of a local source, for the params."""
+    try:
+        return STUDY.source_digest(section, name)
+    except UserError as error:
+        raise WorkflowError(str(error)) from None
+
+
+def heads_of(wildcards):
+    """The heads of one capture."""
+    return STUDY.captures[wildcards.model, wildcards.dataset][wildcards.capture]
+
+
+def manifest_of(wildcards):
+    """The manifest of the capture that holds one head."""
+    return STUDY.manifests[
+        wildcards.model, wildcards.dataset, STUDY.head(wildcards.model, wildcards.head)
+    ]
+
+
+def close_run():
+    """At the end of a run that reached the report: Snakemake's own report beside it, and what it says first."""
+    page, provenance = Path("results/report.html"), Path(
+        "results/snakemake-report.html"
+    )
+    if not page.is_file():
+        return
+    if not provenance.is_file() or provenance.stat().st_mtime < page.stat().st_mtime:
+        files = [str(path) for path in workflow.config_settings.configfiles]
+        command = [
+            sys.executable,
+            "-m",
+            "snakemake",
+            "--snakefile",
+            str(workflow.main_snakefile),
+            "all",
+        ]
+        command += [
+            "--report",
+            str(provenance),
+            "--nolock",
+            "--quiet",
+            "all",
+            *(["--configfile", *files] if files else []),
+        ]
+        subprocess.run(command, check=True)
+    print(
+        "\n".join(closing.summary_lines(Path("results/findings.json"))), file=sys.stderr
+    )

@@ -1,0 +1,102 @@
+# The demo world: text, models and SAEs that the workflow makes itself. What follows treats them as local sources.
+rule demo_texts:
+    output:
+        tasks=expand("results/demo/{task}.parquet", task=["docstrings", "requests"]),
+        prose="results/demo/prose.parquet",
+    log:
+        "logs/demo_texts.log",
+    benchmark:
+        "results/benchmarks/demo_texts.tsv"
+    conda:
+        "../../envs/models.yaml"
+    threads: 1
+    resources:
+        mem_mb=1500,
+    params:
+        docstrings=config["demo"]["docstrings"],
+        requests=config["demo"]["requests"],
+        seed=config["seed"],
+        code=script_code("demo_texts"),
+    message:
+        "demo: collecting docstrings and generating requests"
+    script:
+        "../scripts/demo_texts.py"
+
+
+rule demo_tokenizer:
+    input:
+        prose=rules.demo_texts.output.prose,
+    output:
+        "results/demo/tokenizer/tokenizer.json",
+    log:
+        "logs/demo_tokenizer.log",
+    benchmark:
+        "results/benchmarks/demo_tokenizer.tsv"
+    conda:
+        "../../envs/models.yaml"
+    threads: 1
+    resources:
+        mem_mb=1500,
+    params:
+        vocabulary=config["demo"]["vocabulary"],
+        code=script_code("demo_tokenizer"),
+    message:
+        "demo: training a tokenizer"
+    script:
+        "../scripts/demo_tokenizer.py"
+
+
+rule demo_model:
+    input:
+        prose=rules.demo_texts.output.prose,
+        tokenizer=rules.demo_tokenizer.output,
+    output:
+        "results/demo/models/{size}/demo.json",
+    log:
+        "logs/demo_model/{size}.log",
+    benchmark:
+        "results/benchmarks/demo_model/{size}.tsv"
+    wildcard_constraints:
+        size="small|large",
+    conda:
+        "../../envs/models.yaml"
+    # One thread whatever the machine has, so that the models are the same models everywhere.
+    threads: 1
+    resources:
+        mem_mb=2000,
+    params:
+        shape=lambda wildcards: config["demo"]["models"][wildcards.size],
+        seed=config["seed"],
+        code=script_code("demo_model"),
+    message:
+        "demo: training the {wildcards.size} language model"
+    script:
+        "../scripts/demo_model.py"
+
+
+rule demo_sae:
+    input:
+        prose=rules.demo_texts.output.prose,
+        model=lambda wildcards: f"results/demo/models/{STUDY.demo_size(wildcards.sae)}/demo.json",
+    output:
+        "results/demo/saes/{sae}/demo.json",
+    log:
+        "logs/demo_sae/{sae}.log",
+    benchmark:
+        "results/benchmarks/demo_sae/{sae}.tsv"
+    conda:
+        "../../envs/models.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+    params:
+        layer=lambda wildcards: CONFIG.saes[wildcards.sae].layer,
+        width=lambda wildcards: CONFIG.saes[wildcards.sae].width,
+        architecture=lambda wildcards: CONFIG.saes[wildcards.sae].source.demo,
+        steps=config["demo"]["sae_steps"],
+        seed=config["seed"],
+        code=script_code("demo_sae"),
+    message:
+        "demo: training SAE {wildcards.sae}"
+    script:
+        "../scripts/demo_sae.py"

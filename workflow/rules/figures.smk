@@ -1,0 +1,119 @@
+# What people look at: tables, figures, findings and the report.
+# Each probe's predictions lie beside its cells and are made with them, so only the cells are listed.
+rule tables:
+    input:
+        cells=[f"{stem}.parquet" for stem in STUDY.probes],
+        tables=ancient(
+            expand("results/datasets/{dataset}.parquet", dataset=CONFIG.datasets)
+        ),
+        records=expand("results/datasets/{dataset}.json", dataset=CONFIG.datasets),
+        saes=expand("results/saes/{sae}/revision.json", sae=CONFIG.saes),
+        manifests=STUDY.wanted_manifests(),
+    output:
+        expand("results/tables/{table}.parquet", table=TABLE_NAMES),
+        report(
+            expand("results/tables/{table}.csv", table=TABLE_NAMES),
+            category="Tables",
+            caption="../report/tables.rst",
+        ),
+    log:
+        "logs/tables.log",
+    benchmark:
+        "results/benchmarks/tables.tsv"
+    conda:
+        "../../envs/probes.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+    params:
+        saes={name: sae.model for name, sae in CONFIG.saes.items()},
+        code=script_code("tables"),
+    message:
+        "tables: collecting every cell and choosing each arm's configuration"
+    script:
+        "../scripts/tables.py"
+
+
+rule figure:
+    input:
+        expand("results/tables/{table}.parquet", table=TABLE_NAMES),
+    output:
+        report(
+            "results/figures/{figure}.svg",
+            category="Figures",
+            labels={"figure": "{figure}"},
+            caption="../report/{figure}.rst",
+        ),
+        multiext("results/figures/{figure}", ".pdf", ".png", ".csv"),
+    log:
+        "logs/figure/{figure}.log",
+    benchmark:
+        "results/benchmarks/figure/{figure}.tsv"
+    conda:
+        "../../envs/probes.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+    params:
+        titles=STUDY.titles(),
+        code=script_code("figure"),
+    message:
+        "figure: {wildcards.figure}"
+    script:
+        "../scripts/figure.py"
+
+
+rule figures:
+    input:
+        FIGURES,
+
+
+rule findings:
+    input:
+        expand("results/tables/{table}.parquet", table=TABLE_NAMES),
+    output:
+        "results/findings.json",
+    log:
+        "logs/findings.log",
+    benchmark:
+        "results/benchmarks/findings.tsv"
+    conda:
+        "../../envs/probes.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+    params:
+        titles=STUDY.titles(),
+        code=script_code("findings"),
+    message:
+        "findings: what the tables say"
+    script:
+        "../scripts/findings.py"
+
+
+rule report:
+    input:
+        findings="results/findings.json",
+        tables=expand("results/tables/{table}.parquet", table=TABLE_NAMES),
+        figures=FIGURES,
+        datasets=expand("results/datasets/{dataset}.json", dataset=CONFIG.datasets),
+        models=expand("results/models/{model}/revision.json", model=CONFIG.models),
+        saes=expand("results/saes/{sae}/revision.json", sae=CONFIG.saes),
+    output:
+        "results/report.html",
+    log:
+        "logs/report.log",
+    benchmark:
+        "results/benchmarks/report.tsv"
+    conda:
+        "../../envs/probes.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+    params:
+        titles=STUDY.titles(),
+        code=script_code("report"),
+    message:
+        "report: writing results/report.html"
+    script:
+        "../scripts/report.py"
