@@ -1,15 +1,13 @@
 """Tiny worlds that several tests share: a random model with a tokenizer, and random SAEs that fit it."""
 
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import Gemma2Config, Gemma2ForCausalLM, PreTrainedTokenizerFast
+from worlds import World, own_config, own_world
 
-ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(Path(__file__).parent))
 
 TEXTS = [
     "a short text",
@@ -60,3 +58,11 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: PreTrai
     Gemma2ForCausalLM(config).save_pretrained(folder)
     tiny_tokenizer.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def finished_world(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> World:
+    """A user's own inputs after one whole run. Tests that change it work on a copy."""
+    world = own_world(tmp_path_factory.mktemp("own") / "world", tiny_model)
+    (world.folder / "printed.txt").write_text(world.run(config=own_config()))
+    return world

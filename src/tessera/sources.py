@@ -1,0 +1,333 @@
+"""Where datasets come from: the Hub, a file, a saved dataset, a folder of images, the demo.
+
+Every source is brought to one shape, `Raw`: columns of text by role, and where each row stands, so that the dataset
+stage judges rows without knowing their origin. Nothing here drops a row; a row that cannot be used is marked, with the
+reason, for the stage to count. No code that came with a dataset runs: tables are read as data, and images only by
+decoders that start no other program.
+
+A pinned revision is a promise. The Hub's client falls back to whatever copy its cache holds when it cannot ask the Hub,
+so the revision of what it hands over is checked. Its messages are shown without anything that looks like a credential.
+"""
+
+import hashlib
+import io
+import logging
+import os
+import re
+import struct
+import warnings
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import datasets
+import huggingface_hub
+import pyarrow as pa
+from huggingface_hub.errors import (
+    GatedRepoError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from PIL import Image
+
+from tessera import tablefiles
+from tessera.errors import UserError
+from tessera.files import sha256_file, sha256_json
+from tessera.job import DISK_TROUBLE, progress
+
+ROLES = ("text", "label", "id", "subset", "split", "group")
+
+# Formats that Pillow decodes by itself; others hand the file to a program, such as EPS to Ghostscript.
+IMAGE_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+
+UNDECODABLE, OVERSIZED = "undecodable image", "oversized image"
+
+logger = logging.getLogger("tessera")
+
+
+@dataclass(frozen=True)
+class Images:
+    """The files of an image dataset, a digest of what each shows, and by row the reason where one shows nothing."""
+
+    paths: list[Path]
+    digests: list[bytes]
+    flaws: dict[int, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Raw:
+    """What a source holds, before anything is judged. `columns` are large_string arrays by role, null where missing."""
+
+    columns: dict[str, pa.ChunkedArray]
+    rows: int
+    place: Callable[[int], str]
+    revision: str | None = None
+    sha256: str | None = None
+    images: Images | None = None
+
+
+def read(name: str, entry: dict[str, Any], generated: Path | None = None) -> Raw:
+    """The rows of the dataset `name` that the config entry describes; `generated` is the table of a demo source."""
+    source = entry["source"]
+    if "images" in source:
+        return _read_images(name, entry)
+    wanted = {role: entry[role] for role in ROLES if entry.get(role) is not None}
+    if wanted["text"] == wanted["label"]:
+        raise UserError(f"datasets.{name}.label", "text and label are the same column", "name the column of the labels")
+    if "hub" in source:
+        return _read_hub(name, source, wanted)
+    if "saved" in source:
+        return _read_saved(name, Path(source["saved"]), wanted)
+    if "file" in source:
+        path = Path(source["file"])
+        cells = tablefiles.read(path, name, wanted)
+        return Raw(cells.columns, cells.rows, cells.place, sha256=sha256_file(path))
+    if generated is None:
+        raise ValueError(f"dataset {name} is a demo dataset and no generated table was given")
+    cells = tablefiles.read_parquet(generated, name, wanted)
+    return Raw(cells.columns, cells.rows, cells.place)
+
+
+# --- Hugging Face datasets -------------------------------------------------------------------------------------------
+
+
+def _read_hub(name: str, source: dict[str, Any], wanted: dict[str, str]) -> Raw:
+    key, hub = f"datasets.{name}.source", source["hub"]
+    # Anything else, the library would take for a builder of its own, an address, or a folder that happens to be here.
+    if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", hub):
+        raise UserError(f"{key}.hub", f"'{hub}' is not a repository of the Hub", "write it as owner/name")
+    if Path(hub).exists():
+        raise UserError(
+            f"{key}.hub", f"a folder '{hub}' lies here and hides the repository", "rename it, or use it as 'saved'"
+        )
+    splits = source["splits"]
+    if len(set(splits)) < len(splits):
+        raise UserError(f"{key}.splits", "a split is listed twice", "list it once")
+    parts = [(split, _load_split(key, source, split)) for split in splits]
+    return _joined(name, hub, parts, wanted, revision=source["revision"])
+
+
+def _load_split(key: str, source: dict[str, Any], split: str) -> datasets.Dataset:
+    hub, revision = source["hub"], source["revision"]
+    try:
+        part = datasets.load_dataset(hub, name=source["config"], split=split, revision=revision)
+    except Exception as error:
+        # The client lets through the errors of the several libraries it is made of. All are answers to the user's
+        # request, except a disk that is full or closed, which the job words itself.
+        if isinstance(error, OSError) and error.errno in DISK_TROUBLE:
+            raise
+        raise _hub_error(key, source, split, error) from None
+    evidence = [str(file["filename"]) for file in part.cache_files] + list(part.info.download_checksums or {})
+    if evidence and not any(revision in known for known in evidence):
+        raise UserError(
+            f"{key}.revision",
+            f"the Hub could not be asked, and the cached copy of '{hub}' is not of revision {revision}",
+            "run once with a network, or remove that copy from the cache of Hugging Face datasets",
+        )
+    return part
+
+
+def _hub_error(key: str, source: dict[str, Any], split: str, error: Exception) -> UserError:
+    """One line about what the Hub's client raised: which key it is about, and what to do."""
+    hub, message = source["hub"], _without_secrets(f"{type(error).__name__}: {error}")
+    causes = (error, error.__cause__, error.__context__)
+
+    def is_a(*types: type[Exception]) -> bool:
+        return any(isinstance(cause, types) for cause in causes)
+
+    if is_a(GatedRepoError) or "is a gated dataset" in message:
+        at, wrong = "hub", f"'{hub}' is gated"
+        mend = "accept its terms on the Hub and set HF_TOKEN to a token of that account"
+    elif is_a(RevisionNotFoundError) or message.startswith("DatasetNotFoundError: Revision "):
+        at, wrong, mend = "revision", f"'{hub}' has no revision {source['revision']}", "check the commit"
+    elif is_a(ConnectionError, LocalEntryNotFoundError):
+        at, wrong = "hub", f"the Hub could not be reached for '{hub}', and no copy is cached"
+        mend = "check the network and HF_HUB_OFFLINE, or save the dataset elsewhere and use it as 'saved'"
+    elif is_a(datasets.exceptions.DatasetNotFoundError, RepositoryNotFoundError):
+        at, wrong, mend = "hub", f"the Hub shows no dataset '{hub}'", "check the id; if it is private, set HF_TOKEN"
+    elif "Unknown split" in message:
+        at, wrong, mend = "splits", f"there is no split '{split}' ({message})", "name splits that are there"
+    elif "BuilderConfig" in message or "Config name is missing" in message:
+        at, wrong, mend = "config", f"no such configuration ({message})", "name one that is there"
+    else:
+        at, wrong = "hub", f"'{hub}' cannot be read ({message})"
+        mend = "check id, revision and splits, or save it elsewhere and use it as 'saved'"
+    return UserError(f"{key}.{at}", wrong, mend)
+
+
+def _without_secrets(message: str) -> str:
+    """A message of the Hub's client, on one line, without tokens, passwords and the queries of signed addresses."""
+    for secret in (huggingface_hub.get_token(), os.environ.get("HF_TOKEN")):
+        message = message.replace(secret, "***") if secret else message
+    message = re.sub(r"hf_\w+|(?<=[Bb]earer )\S+|(?<=\?)[^\s'\"]+|(?<=://)[^/\s@]+(?=@)", "***", message)
+    message = " ".join(message.split())
+    return message if len(message) <= 300 else message[:297] + "..."
+
+
+def _read_saved(name: str, folder: Path, wanted: dict[str, str]) -> Raw:
+    if not folder.is_dir():
+        raise UserError(
+            str(folder), "there is no such folder", "check the path; it counts from the folder the command runs in"
+        )
+    try:
+        saved = datasets.load_from_disk(str(folder.absolute()))
+    except FileNotFoundError:
+        raise UserError(
+            str(folder),
+            "this is not a complete folder of save_to_disk",
+            "name the folder that holds dataset_info.json or dataset_dict.json",
+        ) from None
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, pa.ArrowException) as error:
+        # What a damaged folder makes of the library: bad JSON, bad Arrow, keys that are not there.
+        raise UserError(
+            str(folder), f"not readable as a saved dataset ({type(error).__name__}: {error})", "save it again"
+        ) from None
+    # Programs that work on a saved dataset leave their caches in its folder, which are no part of it.
+    inside = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(("cache-", ".")))
+    digest = sha256_json([[path.relative_to(folder).as_posix(), sha256_file(path)] for path in inside])
+    parts = list(saved.items()) if isinstance(saved, datasets.DatasetDict) else [(None, saved)]
+    return _joined(name, str(folder), parts, wanted, sha256=digest)
+
+
+def _joined(
+    name: str, where: str, parts: list[tuple[str | None, datasets.Dataset]], wanted: dict[str, str], **origin: Any
+) -> Raw:
+    """The splits one after the other, each row with its split's name unless the config names a column for it."""
+    read = []
+    for split, part in parts:
+        there = where if split is None else f"{where}, split {split}"
+        tablefiles.check_columns(name, wanted, part.column_names)
+        if part.num_rows == 0:
+            raise UserError(there, "there are no rows", "leave the split out")
+        names = {
+            column: feature.names
+            for column, feature in part.features.items()
+            if isinstance(feature, datasets.ClassLabel)
+        }
+        table = part.select_columns(sorted(set(wanted.values()))).with_format("arrow")[:]
+        cells = tablefiles.arrow_cells(table, name, wanted, names, _rows_of(there))
+        if split is not None and "split" not in wanted:
+            cells.columns["split"] = pa.chunked_array([pa.repeat(pa.scalar(split, pa.large_string()), cells.rows)])
+        read.append(cells)
+    if not read:
+        raise UserError(where, "there are no splits", "check that it was saved completely")
+    _check_one_kind(name, wanted, read)
+    columns = {
+        role: pa.chunked_array([chunk for cells in read for chunk in cells.columns[role].chunks])
+        for role in read[0].columns
+    }
+    return Raw(columns, sum(cells.rows for cells in read), _place_in(read), **origin)
+
+
+def _rows_of(there: str) -> Callable[[int], str]:
+    return lambda row: f"{there}, row {row}"
+
+
+def _check_one_kind(name: str, wanted: dict[str, str], read: list[tablefiles.Cells]) -> None:
+    for role, column in wanted.items():
+        kinds = {cells.kinds[role]: cells.place(0) for cells in read if cells.kinds[role] is not None}
+        if len(kinds) > 1:
+            found = "; ".join(f"{kind} at {place}" for kind, place in kinds.items())
+            raise UserError(
+                f"datasets.{name}.{role}", f"'{column}' is not the same in all splits ({found})", "leave a split out"
+            )
+
+
+def _place_in(read: list[tablefiles.Cells]) -> Callable[[int], str]:
+    def place(row: int) -> str:
+        for cells in read:
+            if row < cells.rows:
+                return cells.place(row)
+            row -= cells.rows
+        raise IndexError(row)
+
+    return place
+
+
+# --- folders of images -----------------------------------------------------------------------------------------------
+
+
+def _read_images(name: str, entry: dict[str, Any]) -> Raw:
+    """One example a file, labelled by its folder; a file beside the folders has no label, and hidden files are none."""
+    folder = Path(entry["source"]["images"])
+    for role in ("id", "subset", "split", "group"):
+        if entry.get(role) is not None:
+            raise UserError(f"datasets.{name}.{role}", "a folder of images has no columns", "remove the key")
+    if not folder.is_dir():
+        raise UserError(
+            str(folder), "there is no such folder", "check the path; it counts from the folder the command runs in"
+        )
+    found = _labelled_files(folder)
+    if not found:
+        raise UserError(str(folder), "the folder is empty", "put the images of each label in a folder of its own in it")
+    digests, sums, flaws = [], [], {}
+    for row, (_, path) in enumerate(progress(found, f"reading images of {name}", len(found), "image")):
+        content = path.read_bytes()
+        sums.append(hashlib.sha256(content).hexdigest())
+        digest, flaw = look(content)
+        digests.append(digest)
+        if flaw is not None:
+            flaws[row] = flaw
+    paths = [path for _, path in found]
+    ids = [path.relative_to(folder).as_posix() for path in paths]
+    columns = {"id": ids, "label": [label for label, _ in found]}
+    return Raw(
+        {role: pa.chunked_array([pa.array(values, pa.large_string())]) for role, values in columns.items()},
+        len(found),
+        lambda row: str(paths[row]),
+        sha256=sha256_json(list(map(list, zip(ids, sums, strict=True)))),
+        images=Images(paths, digests, flaws),
+    )
+
+
+def _labelled_files(folder: Path) -> list[tuple[str | None, Path]]:
+    """Label and path of every file, sorted by path; None for a file that lies in no label's folder."""
+    found: list[tuple[str | None, Path]] = []
+    for entry in _visible(folder):
+        if entry.is_file():
+            found.append((None, entry))
+            continue
+        inside = _visible(entry)
+        if not inside:
+            raise UserError(str(entry), "the folder of this label is empty", "remove it, or put its images there")
+        for path in inside:
+            if not path.is_file():
+                raise UserError(
+                    str(path), "a label's folder holds only files", "move its files up, or name the folder above it"
+                )
+            found.append((entry.name, path))
+    return found
+
+
+def _visible(folder: Path) -> list[Path]:
+    entries = sorted((path for path in folder.iterdir() if not path.name.startswith(".")), key=lambda path: path.name)
+    for path in entries:
+        if not tablefiles.encodes(path.name):
+            raise UserError(str(folder), f"the file name {path.name!a} is not UTF-8", "rename the file")
+    return entries
+
+
+def look(content: bytes) -> tuple[bytes, str | None]:
+    """A digest of the picture that encoded bytes show, and why they show none.
+
+    The digest is of size and RGB pixels, which is what a model is given: two encodings of one picture are duplicates.
+    The size that the header claims is judged before anything is decoded, by Pillow's own limit.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(content), formats=IMAGE_FORMATS) as image:
+                image.verify()
+            # Verifying uses the file up.
+            with Image.open(io.BytesIO(content), formats=IMAGE_FORMATS) as image:
+                pixels = image.convert("RGB")
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+        return b"", OVERSIZED
+    except (OSError, SyntaxError, ValueError, ArithmeticError, LookupError, TypeError, struct.error, zlib.error):
+        # All of these are how Pillow's decoders meet broken bytes.
+        return b"", UNDECODABLE
+    header = struct.pack("<QQ", *pixels.size)
+    return hashlib.blake2b(header + pixels.tobytes(), digest_size=16).digest(), None

@@ -1,0 +1,107 @@
+"""After a finished run, a change plans exactly the jobs that depend on it."""
+
+import copy
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from worlds import ROOT, World, own_config, write_reviews
+
+ALWAYS = Counter(tables=1, figure=4, findings=1, report=1)
+
+
+@pytest.fixture
+def config() -> dict[str, Any]:
+    return copy.deepcopy(own_config())
+
+
+def test_nothing_changed_plans_nothing(finished_world: World, config: dict[str, Any]) -> None:
+    assert finished_world.planned(config) == Counter()
+
+
+def test_an_added_layer_is_one_capture_and_its_probes(finished_world: World, config: dict[str, Any]) -> None:
+    config["models"]["mine"]["layers"] = [1, 2]
+    assert finished_world.planned(config) == ALWAYS + Counter(capture=1, probe=2)
+
+
+def test_an_added_sae_is_one_capture_and_its_probes(finished_world: World, config: dict[str, Any]) -> None:
+    config["saes"]["mine-l2"] = {"source": {"folder": "data/sae-l2"}, "model": "mine", "layer": 2, "width": 96}
+    assert finished_world.planned(config) == ALWAYS + Counter(sae=1, capture=1, probe=2)
+
+
+def test_a_layer_and_an_sae_added_together_share_one_capture(finished_world: World, config: dict[str, Any]) -> None:
+    config["models"]["mine"]["layers"] = [1, 2]
+    config["saes"]["mine-l2"] = {"source": {"folder": "data/sae-l2"}, "model": "mine", "layer": 2, "width": 96}
+    assert finished_world.planned(config) == ALWAYS + Counter(sae=1, capture=1, probe=4)
+
+
+def test_an_added_dataset_is_captured_and_probed_alone(finished_world: World, config: dict[str, Any]) -> None:
+    write_reviews(finished_world.folder / "data/more.csv", seed=5)
+    config["datasets"]["more"] = {"source": {"file": "data/more.csv"}, "text": "review", "label": "topic"}
+    assert finished_world.planned(config) == ALWAYS + Counter(dataset=1, capture=1, probe=6, probe_text=2)
+
+
+def test_an_added_model_reads_every_dataset_once(finished_world: World, config: dict[str, Any]) -> None:
+    config["models"]["other"] = {"source": {"folder": "data/model"}, "layers": [0, 3]}
+    assert finished_world.planned(config) == ALWAYS + Counter(model=1, capture=1, probe=4)
+
+
+def test_an_added_pooling_runs_no_model(finished_world: World, config: dict[str, Any]) -> None:
+    config["probes"]["sae_poolings"] = ["sum", "last", "max"]
+    assert finished_world.planned(config) == ALWAYS + Counter(probe=2)
+
+
+def test_changed_probe_settings_rerun_every_probe_and_no_capture(finished_world: World, config: dict[str, Any]) -> None:
+    config["probes"]["strict"]["seeds"] = 3
+    assert finished_world.planned(config) == ALWAYS + Counter(probe=6, probe_text=2)
+
+
+def test_dropping_a_head_reruns_only_what_shows_it(finished_world: World, config: dict[str, Any]) -> None:
+    del config["saes"]["mine-l3"]
+    assert finished_world.planned(config) == ALWAYS
+
+
+def test_dropping_a_pooling_reruns_only_what_shows_it(finished_world: World, config: dict[str, Any]) -> None:
+    config["probes"]["sae_poolings"] = ["sum"]
+    assert finished_world.planned(config) == ALWAYS
+
+
+def test_a_new_title_redraws_and_computes_nothing(finished_world: World, config: dict[str, Any]) -> None:
+    config["datasets"]["reviews"]["title"] = "Reviews"
+    assert finished_world.planned(config) == ALWAYS - Counter(tables=1)
+
+
+def test_batch_and_shard_sizes_rerun_nothing(finished_world: World, config: dict[str, Any]) -> None:
+    config["capture"] = {"batch_tokens": 128, "shard_tokens": 512}
+    assert finished_world.planned(config) == Counter()
+
+
+def test_another_maximal_length_recaptures(finished_world: World, config: dict[str, Any]) -> None:
+    config["models"]["mine"]["max_length"] = 32
+    assert finished_world.planned(config) == ALWAYS + Counter(capture=1, probe=6)
+
+
+def test_touching_every_file_reruns_nothing(finished_world: World, config: dict[str, Any], tmp_path: Path) -> None:
+    world = finished_world.copy(tmp_path / "touched")
+    for path in [*world.folder.rglob("*"), *(ROOT / "workflow").rglob("*"), *(ROOT / "src").rglob("*.py")]:
+        if path.is_file() and ".snakemake" not in path.parts:
+            os.utime(path)
+    assert world.planned(config) == Counter()
+
+
+def test_a_comment_in_the_config_reruns_nothing(finished_world: World, config: dict[str, Any]) -> None:
+    assert finished_world.planned(config) == Counter()
+    path = finished_world.folder / "mine.yaml"
+    path.write_text("# a comment\n" + path.read_text())
+    assert finished_world.planned() == Counter()
+
+
+def test_a_changed_row_reruns_its_dependents_and_no_model_or_sae(
+    finished_world: World, config: dict[str, Any], tmp_path: Path
+) -> None:
+    world = finished_world.copy(tmp_path / "changed")
+    path = world.folder / "data/reviews.csv"
+    path.write_text(path.read_text().replace("soil", "mud", 1))
+    assert world.planned(config) == ALWAYS + Counter(dataset=1, capture=1, probe=6, probe_text=2)

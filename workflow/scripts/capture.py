@@ -1,0 +1,26 @@
+"""Run one model over one dataset for the heads of one capture."""
+
+from pathlib import Path
+
+from tessera import capture, examples
+from tessera.files import read_json
+from tessera.job import job
+from tessera.plan import Head
+
+with job(snakemake):
+    model_record = Path(snakemake.input.model)
+    effort = snakemake.config["capture"]
+    capture.run(
+        Path(snakemake.output[0]).parent,
+        model=(snakemake.wildcards.model, model_record.parent, read_json(model_record)["sha256"]),
+        saes={
+            Path(record).parent.name: (Path(record).parent, read_json(record)["sha256"])
+            for record in snakemake.input.saes
+        },
+        heads=[Head(*head) for head in snakemake.params.heads],
+        table=examples.read(snakemake.input.table),
+        dataset_sha256=read_json(snakemake.input.record)["sha256"],
+        reading=capture.Reading(**snakemake.params.reading),
+        effort=capture.Effort(**effort),
+        code=snakemake.params.code,
+    )

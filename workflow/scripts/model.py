@@ -1,0 +1,15 @@
+"""Store one model in canonical form."""
+
+from pathlib import Path
+
+from tessera import model_snapshots
+from tessera.job import job
+from tessera.snapshots import given_folder
+
+with job(snakemake):
+    model_snapshots.store(
+        snakemake.wildcards.model,
+        snakemake.params.source,
+        Path(snakemake.output[0]).parent,
+        given_folder(snakemake.input.get("given")),
+    )

@@ -1,0 +1,16 @@
+"""Store one SAE in canonical form."""
+
+from pathlib import Path
+
+from tessera import sae_snapshots
+from tessera.job import job
+from tessera.snapshots import given_folder
+
+with job(snakemake):
+    sae_snapshots.store(
+        snakemake.wildcards.sae,
+        snakemake.params.entry,
+        Path(snakemake.output[0]).parent,
+        given_folder(snakemake.input.get("given")),
+        Path(snakemake.input.model),
+    )
