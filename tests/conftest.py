@@ -49,7 +49,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: PreTrai
         head_dim=8,
         max_position_embeddings=64,
         attn_logit_softcapping=2.0,
-        query_pre_attn_scalar=1,
+        initializer_range=0.2,
         bos_token_id=1,
         eos_token_id=2,
         pad_token_id=0,
