@@ -28,8 +28,9 @@ class Study:
         return {key: value for key, value in sorted(self.plain[section][name].items()) if key != "title"}
 
     def titles(self) -> dict[str, dict[str, str]]:
+        """What figures call each dataset and model, in the config's order."""
         return {
-            section: {name: entry["title"] for name, entry in sorted(self.plain[section].items()) if entry["title"]}
+            section: {name: entry["title"] or name for name, entry in self.plain[section].items()}
             for section in ("datasets", "models")
         }
 

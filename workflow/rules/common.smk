@@ -73,6 +73,12 @@ def script_code(name):
     return fingerprint.code(ROOT / "workflow/scripts" / f"{name}.py")
 
 
+def page_looks():
+    """Digest of what the report page is made of besides code."""
+    parts = [*(ROOT / "workflow/report").glob("*.rst"), *(ROOT / "src/tessera/report").glob("page.*")]
+    return fingerprint.sha256_text("".join(path.read_text(encoding="utf-8") for path in sorted(parts)))
+
+
 def source_input(section, name):
     """What bringing in a source waits for, either what the demo world makes or the file on disk.
 

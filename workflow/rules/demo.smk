@@ -49,7 +49,7 @@ rule demo_tokenizer:
 rule demo_model:
     input:
         prose=rules.demo_texts.output.prose,
-        tokenizer=rules.demo_tokenizer.output,
+        tokenizer=rules.demo_tokenizer.output[0],
     output:
         "results/demo/models/{size}/demo.json",
     log:

@@ -99,6 +99,7 @@ rule report:
         datasets=expand("results/datasets/{dataset}.json", dataset=CONFIG.datasets),
         models=expand("results/models/{model}/revision.json", model=CONFIG.models),
         saes=expand("results/saes/{sae}/revision.json", sae=CONFIG.saes),
+        captions=ancient(sorted((ROOT / "workflow/report").glob("*.rst"))),
     output:
         "results/report.html",
     log:
@@ -111,7 +112,9 @@ rule report:
     resources:
         mem_mb=2000,
     params:
+        probes=config["probes"],
         titles=STUDY.titles(),
+        looks=page_looks(),
         code=script_code("report"),
     message:
         "report: writing results/report.html"

@@ -1,1 +1,20 @@
-"""x."""
+"""Write the page that people open first."""
+
+from pathlib import Path
+
+from tessera import report
+from tessera.job import job
+
+with job(snakemake):
+    report.build(
+        Path(snakemake.output[0]),
+        tables=Path(snakemake.input.tables[0]).parent,
+        findings=Path(snakemake.input.findings),
+        figures=Path(snakemake.input.figures[0]).parent,
+        captions=Path(snakemake.input.captions[0]).parent,
+        datasets=[Path(path) for path in snakemake.input.datasets],
+        models=[Path(path) for path in snakemake.input.models],
+        saes=[Path(path) for path in snakemake.input.saes],
+        probes=snakemake.params.probes,
+        titles=snakemake.params.titles,
+    )

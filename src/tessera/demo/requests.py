@@ -1,0 +1,199 @@
+"""A multilingual task of our own: is this request to an assistant harmful? The same meanings in five languages.
+
+A meaning combines who owns a thing, what is done to it, whether that is to happen or to be prevented, whose consent is
+spoken of and whether it was given. A request is harmful when it works against the owner of somebody else's thing
+without consent: by doing what harms, or by preventing what helps. So the label follows exactly from the combination,
+and hardly from a word: `poison` and `protect`, `stop` and `permission` occur on both sides equally often.
+
+It is not pure parity either, which nothing simple could learn. Some harmless requests concern the speaker's own things,
+consent is given in harmless requests only, and harmful ones ask for prevention less often, so that single words carry a
+little and their interaction the rest.
+
+A meaning is an integer that stands for its combination, the same one for every seed: two corpora share no meaning when
+the second excludes those of the first.
+"""
+
+from collections.abc import Collection
+from itertools import product
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tessera.demo.phrases import (
+    ASKS,
+    CLOSINGS,
+    CONSENTS,
+    CONTEXTS,
+    LANGUAGES,
+    OPENINGS,
+    PEOPLE,
+    PREVENTIONS,
+    THINGS,
+    VERBS,
+    Person,
+)
+from tessera.errors import UserError
+
+# Half of a corpus is harmful. Of the requests of each kind, this share asks to prevent something.
+PREVENTED = {"harmful": 0.32, "benefit": 0.70, "consent": 0.45, "own": 0.45}
+# What makes the other half harmless. The first kind differs from harmful ones by interaction alone.
+HARMLESS = {"benefit": 0.55, "consent": 0.25, "own": 0.20}
+
+
+class Meaning(NamedTuple):
+    """A combination: verbs 0 and 1 of a thing work against its owner, 2 and 3 for them; the person speaks or owns."""
+
+    thing: int
+    verb: int
+    prevented: bool
+    own: bool
+    consent: bool
+    person: int
+
+    @property
+    def works_against_owner(self) -> bool:
+        return (self.verb < 2) != self.prevented
+
+    @property
+    def kind(self) -> str:
+        """`harmful`, or the key of `HARMLESS` that tells why it is not."""
+        if self.own:
+            return "own"
+        if self.consent:
+            return "consent"
+        return "harmful" if self.works_against_owner else "benefit"
+
+
+def generate(meanings: int, seed: int, exclude: Collection[int] = ()) -> list[dict[str, Any]]:
+    """Rows {id, text, label, language, meaning}: different meanings, half of them harmful, each in every language.
+
+    No meaning in `exclude` occurs. Choices of wording are drawn per meaning and are the same in every language.
+    """
+    rng = np.random.default_rng(seed)
+    drawn = _draw(meanings, rng, set(exclude))
+    rows = []
+    for number in drawn:
+        wording = _wording(rng)
+        rows += [
+            {
+                "id": f"{number:05d}-{language}",
+                "text": _render(SPACE[number], wording, language),
+                "label": "harmful" if SPACE[number].kind == "harmful" else "harmless",
+                "language": language,
+                "meaning": number,
+            }
+            for language in LANGUAGES
+        ]
+    return rows
+
+
+# --- meanings ------------------------------------------------------------------------------------------------------
+
+BOTH = (False, True)
+SPACE = [Meaning(*parts) for parts in product(range(len(THINGS)), range(4), BOTH, BOTH, BOTH, range(len(PEOPLE)))]
+
+
+def _draw(meanings: int, rng: np.random.Generator, exclude: set[int]) -> list[int]:
+    """Different meanings in random order, made up as `HARMLESS` and `PREVENTED` say."""
+    drawn: list[int] = []
+    for (kind, prevented), count in _quotas(meanings).items():
+        free = [
+            number
+            for number, meaning in enumerate(SPACE)
+            if (meaning.kind, meaning.prevented) == (kind, prevented) and number not in exclude
+        ]
+        if count > len(free):
+            raise UserError(
+                "demo.requests.meanings",
+                f"{count} {kind} requests of one form are asked for and {len(free)} different ones are left",
+                "lower it",
+            )
+        drawn += rng.permutation(free)[:count].tolist()
+    return [drawn[position] for position in rng.permutation(len(drawn))]
+
+
+def _quotas(meanings: int) -> dict[tuple[str, bool], int]:
+    """How many meanings of each kind, prevented or not; rounding errors fall to what is harmless for its benefit."""
+    kinds = {"harmful": meanings // 2}
+    kinds |= {kind: round((meanings - meanings // 2) * HARMLESS[kind]) for kind in ("consent", "own")}
+    kinds["benefit"] = meanings - sum(kinds.values())
+    quotas = {(kind, True): round(count * PREVENTED[kind]) for kind, count in kinds.items()}
+    return quotas | {(kind, False): count - quotas[kind, True] for kind, count in kinds.items()}
+
+
+# --- wording -------------------------------------------------------------------------------------------------------
+
+
+class Wording(NamedTuple):
+    """Which phrases dress a meaning: indices into the tables, none of which depends on the label."""
+
+    ask: int
+    prevention: int
+    consent: int
+    consent_first: bool
+    openings: list[int]
+    contexts: list[int]
+    closings: list[int]
+
+
+def _wording(rng: np.random.Generator) -> Wording:
+    """A third of the requests is the bare question, a third has a sentence or two around it, a third is a letter."""
+    around, contexts = [(0, 0), (int(rng.integers(2)), 1), (1, int(rng.integers(2, 5)))][rng.integers(3)]
+    return Wording(
+        ask=int(rng.integers(len(ASKS))),
+        prevention=int(rng.integers(len(PREVENTIONS))),
+        consent=int(rng.integers(len(CONSENTS))),
+        consent_first=bool(rng.integers(2)),
+        openings=rng.permutation(len(OPENINGS))[:around].tolist(),
+        contexts=rng.permutation(len(CONTEXTS))[:contexts].tolist(),
+        closings=rng.permutation(len(CLOSINGS))[:around].tolist(),
+    )
+
+
+def _render(meaning: Meaning, wording: Wording, language: str) -> str:
+    consents = CONSENTS[wording.consent]
+    consent = consents.given if meaning.consent else consents.refused
+    core = [_question(meaning, wording, language), _filled(consent[language], PEOPLE[meaning.person], language)]
+    contexts = [CONTEXTS[context][language] for context in wording.contexts]
+    # Half of what is told comes before the question, so that its place in the text tells nothing either.
+    before, after = contexts[: len(contexts) // 2], contexts[len(contexts) // 2 :]
+    return " ".join(
+        [
+            *(OPENINGS[opening][language] for opening in wording.openings),
+            *before,
+            *(reversed(core) if wording.consent_first else core),
+            *after,
+            *(CLOSINGS[closing][language] for closing in wording.closings),
+        ]
+    )
+
+
+def _question(meaning: Meaning, wording: Wording, language: str) -> str:
+    thing = THINGS[meaning.thing]
+    verb = VERBS[(thing.against + thing.benefit)[meaning.verb]]
+    owned = thing.mine if meaning.own else thing.theirs
+    noun = _filled(owned[language], PEOPLE[meaning.person], language, capital=False)
+    prevention = PREVENTIONS[wording.prevention] if meaning.prevented else None
+    ask = ASKS[wording.ask][language]
+    if language == "de":
+        clause = f"{noun} {verb.bound['de']}"
+        if prevention is None:
+            return ask.format(do=f"{noun} {verb.plain['de']}", zu=clause, rest="")
+        return ask.format(do=prevention.plain["de"], zu=f"{prevention.german_with_zu}, {clause}", rest=f", {clause}")
+    action = f"{verb.plain[language]} {noun}"
+    if prevention is not None:
+        action = _joined(prevention.plain[language], f"{verb.bound[language]} {noun}", language)
+    return ask.format(do=action, de=_joined("de", action, language))
+
+
+def _filled(phrase: str, person: Person, language: str, capital: bool = True) -> str:
+    """The phrase with the person in it; a sentence begins with a capital."""
+    text = phrase.format(who=person.who[language], of=person.of[language])
+    return text[0].upper() + text[1:] if capital else text
+
+
+def _joined(head: str, tail: str, language: str) -> str:
+    """The two with a space between, or run together where French elides."""
+    if language == "fr" and head.endswith("de") and tail[0] in "aeéèêiouy":
+        return f"{head[:-1]}'{tail}"
+    return f"{head} {tail}"

@@ -1,0 +1,43 @@
+"""The demo world's texts on disk: the two tasks, and the prose that its models are trained on.
+
+The prose shares no text with the tasks: other docstrings, and requests with other meanings. So what a model has seen is
+never what its features are tested on.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tessera.demo import docstrings, requests
+from tessera.files import replacing
+
+
+def write(
+    *,
+    docstrings_table: Path,
+    requests_table: Path,
+    prose_table: Path,
+    libraries: list[str],
+    per_library: int,
+    meanings: int,
+    seed: int,
+) -> None:
+    """Write the three tables."""
+    task, prose = docstrings.collect(libraries, per_library, seed)
+    asked = requests.generate(meanings, seed)
+    others = requests.generate(meanings, seed + 1, exclude={row["meaning"] for row in asked})
+    _write(docstrings_table, task)
+    _write(requests_table, asked)
+    _write(prose_table, [{"text": text} for text in [*prose, *(row["text"] for row in others)]])
+
+
+def read_prose(path: Path | str) -> list[str]:
+    with pq.ParquetFile(path) as file:
+        return file.read(["text"]).column("text").to_pylist()
+
+
+def _write(path: Path, rows: list[dict[str, Any]]) -> None:
+    with replacing(path) as partial:
+        pq.write_table(pa.Table.from_pylist(rows), partial, compression="zstd")

@@ -1,0 +1,146 @@
+"""The report: one HTML page that says what was asked, what came out, and how far it can be trusted.
+
+The page is a single file without scripts and without a network: the figures are inside it as images, and a content
+security policy holds it to that. Labels, subset names and reasons come from other people's data; the template escapes
+every value, and figures are images, in which nothing can run. The same results give the same bytes, as long as the
+installed versions are the same.
+"""
+
+import base64
+import platform
+from collections.abc import Iterable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from tessera import __version__
+from tessera.figures import FIGURES
+from tessera.files import read_json, replacing
+from tessera.report import sections
+from tessera.results import ARMS, Tables, Titles, load
+
+HERE = Path(__file__).parent
+PACKAGES = (
+    "torch",
+    "transformers",
+    "tokenizers",
+    "sae-lens",
+    "safetensors",
+    "datasets",
+    "pyarrow",
+    "pandas",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "matplotlib",
+    "snakemake",
+)
+
+
+def build(
+    output: Path | str,
+    *,
+    tables: Path | str,
+    findings: Path | str,
+    figures: Path | str,
+    captions: Path | str,
+    datasets: Iterable[Path | str],
+    models: Iterable[Path | str],
+    saes: Iterable[Path | str],
+    probes: dict[str, Any],
+    titles: Titles,
+) -> None:
+    """Write the page from the folders of tables, figures and captions, the findings, and the records.
+
+    `datasets` are the records results/datasets/{dataset}.json; `models` and `saes` the records
+    results/.../{name}/revision.json; `probes` is that section of the config. A figure without an SVG is left out.
+    """
+    found = load(tables, titles)
+    records = {
+        "datasets": {Path(path).stem: read_json(path) for path in datasets},
+        "models": {Path(path).parent.name: read_json(path) for path in models},
+        "saes": {Path(path).parent.name: read_json(path) for path in saes},
+    }
+    page = render(
+        found,
+        findings=read_json(findings),
+        figures=_figures(Path(figures), Path(captions)),
+        records=records,
+        probes=probes,
+    )
+    with replacing(output) as partial:
+        partial.write_text(page, encoding="utf-8")
+
+
+def render(
+    tables: Tables,
+    *,
+    findings: list[dict[str, Any]],
+    figures: list[dict[str, str]],
+    records: dict[str, dict[str, dict[str, Any]]],
+    probes: dict[str, Any],
+) -> str:
+    """The page itself, from what `build` has read."""
+    protocol = tables.protocol
+    pairs, differences = sections.differences(tables, protocol)
+    other = next(
+        (name for name in ("paper", "strict") if name != protocol and (tables.arms["protocol"] == name).any()), ""
+    )
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("page.html.j2").render(
+        findings=findings,
+        figures=figures,
+        arms=[ARMS[arm] for arm in sections.arms_of(tables)],
+        protocol=protocol,
+        scores=sections.scores(tables, protocol),
+        by_subset=sections.scores_by_subset(tables, protocol),
+        other_protocol=other,
+        other_scores=sections.scores(tables, other) if other else [],
+        pairs=pairs,
+        differences=differences,
+        failed=sections.failed(tables),
+        datasets=sections.datasets(records["datasets"], tables),
+        models=sections.models(records["models"], tables),
+        saes=sections.saes(records["saes"], tables),
+        demo=sections.uses_demo(record for kind in records.values() for record in kind.values()),
+        probes=probes,
+        versions=versions(),
+        version=__version__,
+    )
+
+
+def _figures(folder: Path, captions: Path) -> list[dict[str, str]]:
+    return [
+        {
+            "name": name,
+            "title": entry.title,
+            "alt": entry.alt,
+            "caption": caption(captions / f"{name}.rst"),
+            "image": base64.b64encode((folder / f"{name}.svg").read_bytes()).decode("ascii"),
+        }
+        for name, entry in FIGURES.items()
+        if (folder / f"{name}.svg").is_file()
+    ]
+
+
+def caption(path: Path) -> str:
+    """A caption of the workflow's own report, which is plain sentences so that both reports can show it."""
+    return " ".join(path.read_text(encoding="utf-8").split())
+
+
+def versions() -> list[tuple[str, str]]:
+    """What was installed where the page was written; a package that this environment lacks is left out."""
+    present = {distribution.metadata["Name"].lower(): distribution.version for distribution in metadata.distributions()}
+    return [
+        ("tessera", __version__),
+        ("Python", platform.python_version()),
+        *((package, present[package]) for package in PACKAGES if package in present),
+    ]

@@ -1,0 +1,384 @@
+"""Logistic regression, many fits at a time.
+
+A probe job fits hundreds of small logistic regressions to the same features: every class against the rest, every C of a
+grid, every fold. All fits to the same matrix walk together (`tessera.descent`), so that one product serves them all; a
+fold is a choice of rows whose share in the objective is not zero.
+
+Two kinds, for two purposes:
+
+- `one_vs_rest` repeats what scikit-learn's `LogisticRegression` with L-BFGS does at its default tolerance, class by
+  class: the same objective on the features as they are, the same start, the same steps and stopping rules, in float64.
+  At that tolerance the answer depends on the path, so a solver that took another one would give other scores.
+- `multinomial` finds the minimum and knows how close it is. With lambda = 1 / (C n) the objective is lambda-strongly
+  convex in the weights, so |gradient|^2 / (2 lambda) bounds how far it is above its minimum; a fit has converged when
+  that is at most `tolerance`. As only the minimum counts, the path is free: the unpenalised intercept takes up the
+  means of the features (which leaves the model as it is, and the problem far rounder), the leading directions of the
+  features are evened out, and the walk is in float32. The bound is then checked in float64, and the walk goes on in
+  float64 where it does not hold.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+
+from tessera.descent import Evaluate, Rules, walk_together
+
+Array = npt.NDArray[Any]
+Which = npt.NDArray[np.intp]
+Matrix = Array | sparse.csr_matrix
+
+Scaling = Literal["each feature", "all alike"]
+
+# The share of non-zeros from which the dense product is the faster one, and the bytes a dense copy may take.
+DENSE_FROM = 0.2
+DENSE_BYTES = 1 << 29
+
+# Rows of scaled features have this squared length about their mean, on average: that of 64 standardised features.
+SQUARED_LENGTH = 64.0
+# A feature that spreads by less than this share of its size is constant but for the rounding of float32.
+LEAST_SPREAD = 1e-6
+LEADING_DIRECTIONS = 16
+POWER=1/3
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What one model is fitted to: a part, by its row in the parts of the call, and the inverse regularisation C."""
+
+    part: int
+    c: float
+
+
+class NotConvergedError(Exception):
+    """A fit that did not reach its tolerance: which, and why not."""
+
+    def __init__(self, fit: Fit, why: str):
+        self.fit, self.why = fit, why
+        super().__init__(f"{fit}: {why}")
+
+
+@dataclass(frozen=True)
+class Model:
+    """Weights (rows x features) and intercepts. A single row is that of the second of two classes."""
+
+    weights: Array
+    intercepts: Array
+    joint: bool
+
+    def scores(self, X: Matrix) -> Array:
+        return np.asarray(X @ self.weights.T) + self.intercepts
+
+    def predict(self, X: Matrix) -> Array:
+        """The class of each example, as its position among the sorted labels; of equal ones the first."""
+        scores = self.scores(X)
+        return (scores[:, 0] > 0).astype(np.intp) if scores.shape[1] == 1 else scores.argmax(axis=1)
+
+    def probabilities(self, X: Matrix) -> Array:
+        """Examples x classes. Classes that were fitted apart are made to sum to one, as scikit-learn does."""
+        scores = self.scores(X)
+        if self.joint and scores.shape[1] > 1:
+            raised = np.exp(scores - scores.max(axis=1, keepdims=True))
+            return raised / raised.sum(axis=1, keepdims=True)
+        # The logistic function by way of tanh, which saturates where exp would overflow.
+        apart = 0.5 * (1 + np.tanh(0.5 * scores))
+        if scores.shape[1] == 1:
+            return np.hstack([1 - apart, apart])
+        total = apart.sum(axis=1, keepdims=True)
+        return np.divide(apart, total, out=apart, where=total > 0)
+
+
+# --- products ------------------------------------------------------------------------------------------------------
+
+
+def fastest_form(X: Matrix) -> Matrix:
+    """The matrix dense if it is dense enough, and small enough to be."""
+    cells = X.shape[0] * X.shape[1]
+    if isinstance(X, np.ndarray) or X.nnz < DENSE_FROM * cells or cells * 8 > DENSE_BYTES:
+        return X
+    return X.toarray()
+
+
+class _Product:
+    """Products of a matrix of examples x features with blocks of rows, in one precision."""
+
+    def __init__(self, X: Matrix, dtype: npt.DTypeLike) -> None:
+        self.X = X.astype(dtype)
+        self.transposed = None if isinstance(X, np.ndarray) else self.X.T
+
+    def forward(self, points: Array) -> Array:
+        """Rows over features -> rows over examples."""
+        return points @ self.X.T if self.transposed is None else (self.X @ points.T).T
+
+    def backward(self, residuals: Array) -> Array:
+        """Rows over examples -> rows over features."""
+        return residuals @ self.X if self.transposed is None else (self.transposed @ residuals.T).T
+
+
+def _targets(codes: Array, n_classes: int) -> Array:
+    """One row for each row of weights: 1 where the example is of its class."""
+    classes = np.arange(n_classes) if n_classes > 2 else np.array([1])
+    return (codes == classes[:, None]).astype(np.float64)
+
+
+def _shares(parts: Array) -> Array:
+    """What each example counts in each part: all of a part's examples the same, the others nothing."""
+    return parts / parts.sum(axis=1, keepdims=True)
+
+
+def _penalties(parts: Array, fits: Sequence[Fit]) -> Array:
+    return np.array([1 / (fit.c * parts[fit.part].sum()) for fit in fits])
+
+
+def _binary_loss(scores: Array, targets: Array, shares: Array) -> tuple[Array, Array]:
+    """The negative log-likelihood of each row of scores over its share of the examples, and its derivative by them."""
+    small = np.exp(-np.abs(scores))
+    losses = np.log(1 + small)
+    losses += np.maximum(scores, 0)
+    losses -= targets * scores
+    residuals = np.where(scores > 0, 1, small) / (1 + small)
+    residuals -= targets
+    residuals *= shares
+    return np.einsum("pn,pn->p", losses, shares).astype(np.float64), residuals
+
+
+def _joint_loss(scores: Array, targets: Array, shares: Array) -> tuple[Array, Array]:
+    """The same for scores (fits x classes x examples) of which each example has one right class."""
+    if scores.shape[1] == 1:
+        values, residuals = _binary_loss(scores[:, 0], targets, shares)
+        return values, residuals[:, None]
+    highest = scores.max(axis=1, keepdims=True)
+    right = np.einsum("fkn,kn->fn", scores, targets)
+    residuals = np.exp(scores - highest)
+    total = residuals.sum(axis=1, keepdims=True)
+    losses = np.log(total[:, 0]) + highest[:, 0] - right
+    residuals /= total
+    residuals -= targets
+    residuals *= shares[:, None]
+    return np.einsum("fn,fn->f", losses, shares).astype(np.float64), residuals
+
+
+# --- the published way: each class against the rest, features as they are ------------------------------------------
+
+
+def one_vs_rest(
+    X: Matrix,
+    codes: Array,
+    n_classes: int,
+    parts: Array,
+    fits: Sequence[Fit],
+    *,
+    tolerance: float = 1e-4,
+    steps: int = 5000,
+) -> list[Model]:
+    """A model for each fit. A part is a boolean row over the examples; `codes` are positions among the sorted labels."""
+    product = _Product(fastest_form(X), np.float64)
+    targets, shares = _targets(codes, n_classes), _shares(parts)
+    part_of = np.repeat([fit.part for fit in fits], len(targets))
+    row_of = np.tile(np.arange(len(targets)), len(fits))
+    penalties = np.repeat(_penalties(parts, fits), len(targets))
+
+    def evaluate(which: Which, points: Array) -> tuple[Array, Array, Array]:
+        weights, penalty = points[:, :-1], penalties[which]
+        scores = product.forward(weights) + points[:, -1:]
+        values, residuals = _binary_loss(scores, targets[row_of[which]], shares[part_of[which]])
+        gradients = np.empty_like(points)
+        gradients[:, :-1] = product.backward(residuals)
+        gradients[:, :-1] += penalty[:, None] * weights
+        gradients[:, -1] = residuals.sum(axis=1)
+        values += 0.5 * penalty * np.einsum("pd,pd->p", weights, weights)
+        return values, gradients, np.abs(gradients).max(axis=1)
+
+    # The relative gain at which scikit-learn's solver stops, too.
+    rules = Rules(tolerance, steps, flat=64 * float(np.finfo(np.float64).eps))
+    ends = walk_together(np.zeros((len(penalties), X.shape[1] + 1)), evaluate, rules)
+    for which, end in enumerate(ends):
+        if end.reason:
+            why = f"{end.reason} (largest gradient {end.residual:.1e}, wanted {tolerance:.0e})"
+            raise NotConvergedError(fits[which // len(targets)], why)
+    points = np.stack([end.point for end in ends]).reshape(len(fits), len(targets), -1)
+    return [Model(rows[:, :-1], rows[:, -1], joint=False) for rows in points]
+
+
+# --- the minimum, on scaled features -------------------------------------------------------------------------------
+
+
+def multinomial(
+    X: Matrix,
+    codes: Array,
+    n_classes: int,
+    parts: Array,
+    fits: Sequence[Fit],
+    *,
+    scaling: Scaling,
+    tolerance: float = 1e-6,
+    steps: int = 1000,
+) -> list[Model]:
+    """A model for each fit, its objective within `tolerance` of the minimum.
+
+    Features are scaled by what the examples of the part alone show, so that C means the same for every kind of feature;
+    the weights returned are for the features as they came.
+    """
+    features = _Features(fastest_form(X), parts, scaling)
+    problem = _Multinomial(features, codes, n_classes, parts, fits)
+    # A little beyond what is wanted, so that the exact bound seldom asks for more.
+    rules = Rules(0.8 * tolerance, steps, slack=16 * float(np.finfo(np.float32).eps))
+    starts = np.zeros((len(fits), problem.rows * (X.shape[1] + 1)), np.float32)
+    ends = walk_together(starts, problem.evaluation(np.float32), rules)
+    starts = np.stack([end.point for end in ends]).astype(np.float64)
+    ends = walk_together(starts, problem.evaluation(np.float64), Rules(tolerance, steps))
+    for fit, end in zip(fits, ends, strict=True):
+        if end.reason:
+            why = f"{end.reason} (within {end.residual:.1e} of the minimum, wanted {tolerance:.0e})"
+            raise NotConvergedError(fit, why)
+    return [problem.model(which, end.point) for which, end in enumerate(ends)]
+
+
+def moments(X: Matrix, parts: Array) -> tuple[Array, Array]:
+    """Mean and variance of each feature over each part, in float64; the variance of a constant feature is zero."""
+    shares = _shares(parts)
+    centre = np.asarray(X.mean(axis=0, dtype=np.float64)).ravel()
+    if isinstance(X, np.ndarray):
+        from_centre = X - centre
+        mean = shares @ from_centre
+        square = shares @ np.square(from_centre)
+    else:
+        entries = sparse.csr_matrix(X, dtype=np.float64, copy=True)
+        mean = np.asarray(shares @ entries) - centre
+        # A stored entry less what it would be worth as a zero; then all as zeros.
+        entries.data *= entries.data - 2 * centre[entries.indices]
+        square = np.asarray(shares @ entries) + centre**2
+    variance = square - mean**2
+    mean += centre
+    # Rounding leaves a variance to what is constant, in proportion to what it was computed from.
+    return mean, np.where(variance > LEAST_SPREAD**2 * (square + mean**2), variance, 0.0)
+
+
+def scales(variance: Array, scaling: Scaling) -> Array:
+    """The factor of each feature in each part; it is zero, which leaves the feature out, where the feature is constant.
+
+    `each feature` gives every feature the same variance; `all alike` keeps the proportions that the features came with.
+    Either way rows then have the same mean squared length about their mean, so that one grid of C suits all.
+    """
+    varies = variance > 0
+    spread = np.sqrt(np.where(varies, variance, 1.0))
+    if scaling == "each feature":
+        lengths = varies.sum(axis=1, keepdims=True)
+    else:
+        lengths, spread = variance.sum(axis=1, keepdims=True), np.ones_like(variance)
+    return varies * np.sqrt(SQUARED_LENGTH / np.where(lengths > 0, lengths, 1.0)) / spread
+
+
+class _Features:
+    """The features scaled once for all parts, and what sets each part's own scaling apart.
+
+    Dense features are centred too. A sparse matrix is not, since it would fill up; its means are taken off the products.
+    """
+
+    def __init__(self, X: Matrix, parts: Array, scaling: Scaling) -> None:
+        everyone = np.ones((1, X.shape[0]), dtype=bool)
+        means, variances = moments(X, np.concatenate([everyone, parts]))
+        factors = scales(variances, scaling)
+        self.mean, self.factor = means[1:], factors[1:]
+        common = factors[0]
+        if isinstance(X, np.ndarray):
+            origin = means[0]
+            self.scaled: Matrix = (X - origin) * common
+        else:
+            origin = np.zeros_like(common)
+            self.scaled = X @ sparse.diags_array(common, format="csr")
+        self.relative = np.divide(self.factor, common, out=np.zeros_like(self.factor), where=common > 0)
+        self.offset = (self.mean - origin) * common
+        self.centre = (means[0] - origin) * common
+
+    def leading(self) -> tuple[Array, Array, float]:
+        """Leading directions of the features, as rows; their variances; and about what variance is left beside them.
+
+        From a few rounds of subspace iteration, over all parts at once: directions that are off, or that have seen other
+        examples, make a fit take more steps, and end nowhere else.
+        """
+        product, centre = _Product(self.scaled, np.float32), self.centre.astype(np.float32)
+        n, d = self.scaled.shape
+
+        def onto_examples(rows: Array) -> Array:
+            return product.forward(rows) - (rows @ centre)[:, None]
+
+        kept = min(LEADING_DIRECTIONS, d // 2)
+        found = np.random.default_rng(0).standard_normal((min(kept + 8, d), d), np.float32)
+        for _ in range(3):
+            on_examples = onto_examples(found)
+            found = product.backward(on_examples) - on_examples.sum(axis=1)[:, None] * centre
+            found = np.ascontiguousarray(np.linalg.qr(found.T)[0].T)
+        on_examples = onto_examples(found).astype(np.float64)
+        variances, turn = np.linalg.eigh(on_examples @ on_examples.T / n)
+        variances = np.maximum(variances[::-1], 0)
+        directions = turn.T[::-1].astype(np.float32) @ found
+        return directions[:kept], variances[:kept], float(variances[-1])
+
+
+class _Multinomial:
+    """The penalised likelihood of every part and C, in coordinates in which the leading directions are evened out.
+
+    A point is the weights of a fit, row after row, then its intercepts. Its part along each leading direction is shrunk
+    to what the curvature in that direction asks for under this C; the result weighs the features as the part scales them.
+    """
+
+    def __init__(self, features: _Features, codes: Array, n_classes: int, parts: Array, fits: Sequence[Fit]) -> None:
+        self.features, self.shares, self.targets = features, _shares(parts), _targets(codes, n_classes)
+        self.rows = len(self.targets)
+        self.part = np.array([fit.part for fit in fits])
+        self.penalties = _penalties(parts, fits)
+        self.directions, variances, rest = features.leading()
+        of_class = self.targets.mean(axis=1)
+        # That of the likelihood at the start: the mean over classes of p (1 - p).
+        curvature = float((of_class * (1 - of_class)).mean())
+        penalties = self.penalties[:, None]
+        self.shrink = ((curvature * rest + penalties) / (curvature * variances + penalties)) ** POWER - 1
+
+    def _evened(self, weights: Array, directions: Array, shrink: Array) -> Array:
+        along = weights @ directions.T
+        along *= shrink[:, None]
+        return weights + along @ directions
+
+    def evaluation(self, dtype: npt.DTypeLike) -> Evaluate:
+        product = _Product(self.features.scaled, dtype)
+        directions, shrink, targets, shares, relative, offset = (
+            array.astype(dtype)
+            for array in (
+                self.directions, self.shrink, self.targets, self.shares, self.features.relative, self.features.offset
+            )
+        )  # fmt: skip
+
+        def evaluate(which: Which, points: Array) -> tuple[Array, Array, Array]:
+            part, penalty, size = self.part[which], self.penalties[which], len(which)
+            factor, shift = relative[part][:, None], offset[part][:, None]
+            weights = points[:, : -self.rows].reshape(size, self.rows, -1)
+            weights = self._evened(weights, directions, shrink[which])
+            scaled = weights * factor
+            intercepts = points[:, -self.rows :] - np.einsum("fkd,fkd->fk", scaled, np.broadcast_to(shift, scaled.shape))
+            scores = product.forward(scaled.reshape(size * self.rows, -1)).reshape(size, self.rows, -1)
+            values, residuals = _joint_loss(scores + intercepts[:, :, None], targets, shares[part])
+            free = residuals.sum(axis=2)
+            slopes = product.backward(residuals.reshape(size * self.rows, -1)).reshape(weights.shape)
+            slopes -= free[:, :, None] * shift
+            slopes *= factor
+            slopes += penalty.astype(dtype)[:, None, None] * weights
+            values += 0.5 * penalty * np.square(weights).sum(axis=(1, 2))
+            above = (np.square(slopes).sum(axis=(1, 2)) + np.square(free).sum(axis=1)) / (2 * penalty)
+            evened = self._evened(slopes, directions, shrink[which])
+            return values, np.hstack([evened.reshape(size, -1), free]), above
+
+        return evaluate
+
+    def model(self, which: int, point: Array) -> Model:
+        """The fit's model for the features as they came."""
+        part = self.part[which]
+        weights = self._evened(
+            point[: -self.rows].reshape(1, self.rows, -1), self.directions.astype(np.float64), self.shrink[[which]]
+        )[0]
+        weights = weights * self.features.factor[part]
+        intercepts = point[-self.rows :] - weights @ self.features.mean[part]
+        return Model(weights, intercepts, joint=True)

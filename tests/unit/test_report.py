@@ -1,0 +1,254 @@
+"""The report page: one file, nothing from outside, nothing that runs, readable by everyone, honest about what is missing."""
+
+import json
+import re
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import fakes_tables
+import pytest
+
+from tessera import figures, findings, report
+from tessera.results import NUMBERS, Tables
+
+CAPTIONS = Path(__file__).parents[2] / "workflow" / "report"
+VOID = {"meta", "img", "br", "link", "input", "hr"}
+EVIL = "<script>alert('label')</script>"
+
+
+def page_of(tables: Tables, records: dict[str, Any] | None = None, **changes: Any) -> str:
+    given: dict[str, Any] = {
+        "findings": findings.derive(tables),
+        "figures": [{"name": "arms", "title": "Arms", "alt": "A dot plot.", "caption": "Look.", "image": "PHN2Zy8+"}],
+        "records": records or fakes_tables.records(),
+        "probes": fakes_tables.PROBES,
+    }
+    return report.render(tables, **(given | changes))
+
+
+class Reader(HTMLParser):
+    """What a browser would make of the page: tags in balance, attributes, and the words between them."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.feed(page)
+        self.close()
+        assert self.open == [], "tags are left open"
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag, tag
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+    def all(self, name: str) -> list[dict[str, str | None]]:
+        return [attributes for tag, attributes in self.tags if tag == name]
+
+
+@pytest.fixture(scope="module")
+def page() -> str:
+    return page_of(fakes_tables.world())
+
+
+@pytest.fixture(scope="module")
+def read(page: str) -> Reader:
+    return Reader(page)
+
+
+def test_build_writes_one_file_with_its_figures_inside_the_same_every_time(tmp_path: Path) -> None:
+    tables = fakes_tables.world()
+    folders = {name: tmp_path / name for name in ("tables", "figures", "records")}
+    for folder in folders.values():
+        folder.mkdir()
+    for name in NUMBERS:
+        getattr(tables, name).to_parquet(folders["tables"] / f"{name}.parquet")
+    figures.write("saes", folders["tables"], folders["figures"] / "saes", tables.titles)
+    findings.write(folders["tables"], tables.titles, tmp_path / "findings.json")
+    paths: dict[str, list[Path]] = {}
+    for kind, records in fakes_tables.records().items():
+        for name, record in records.items():
+            path = folders["records"] / (f"{name}.json" if kind == "datasets" else f"{name}/revision.json")
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(json.dumps(record), encoding="utf-8")
+            paths.setdefault(kind, []).append(path)
+    for name in ("first.html", "second.html"):
+        report.build(
+            tmp_path / name,
+            tables=folders["tables"],
+            findings=tmp_path / "findings.json",
+            figures=folders["figures"],
+            captions=CAPTIONS,
+            datasets=paths["datasets"],
+            models=paths["models"],
+            saes=paths["saes"],
+            probes=fakes_tables.PROBES,
+            titles=tables.titles,
+        )
+    assert (tmp_path / "first.html").read_bytes() == (tmp_path / "second.html").read_bytes()
+    read = Reader((tmp_path / "first.html").read_text(encoding="utf-8"))
+    assert len(read.all("img")) == 1
+    assert "How healthy the SAEs are, before their features are blamed or praised" in read.text
+
+
+def test_nothing_is_fetched_and_nothing_can_run(read: Reader) -> None:
+    assert "script" not in {tag for tag, _ in read.tags}
+    for _, attributes in read.tags:
+        assert not [name for name in attributes if name.startswith("on")]
+        for name in ("href", "src"):
+            value = attributes.get(name) or "#"
+            assert value.startswith(("#", "data:image/svg+xml;base64,")), value
+    policy = next(meta["content"] for meta in read.all("meta") if meta.get("http-equiv") == "Content-Security-Policy")
+    assert policy == "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+
+
+def test_words_of_other_people_are_escaped_wherever_they_stand() -> None:
+    titles = {"datasets": {"docstrings": EVIL + "1"}, "models": {"demo-large": EVIL + "2"}}
+    tables = fakes_tables.world({"docstrings": ["all", EVIL + "3"]}, {"demo-large": [1, 3, 5]}, titles=titles)
+    tables = fakes_tables.with_failed(tables, EVIL + "4", arm="tfidf")
+    records = fakes_tables.records()
+    records["datasets"]["docstrings"]["labels"] = {EVIL + "5": 10, "ok": 10}
+    records["datasets"]["docstrings"]["exclusions"] = {EVIL + "6": {"count": 1, "examples": []}}
+    records["saes"]["demo-large-l1-512"]["source"] = {"release": EVIL + "7", "id": '"><img src=x onerror=alert(1)>'}
+    read = Reader(page_of(tables, records))
+    assert "script" not in {tag for tag, _ in read.tags}
+    assert len(read.all("img")) == 1
+    for number in range(1, 8):
+        assert f"{EVIL}{number}" in read.text
+
+
+def test_headings_stand_in_order(read: Reader) -> None:
+    levels = [int(tag[1]) for tag, _ in read.tags if re.fullmatch(r"h[1-6]", tag)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in pairwise(levels))
+
+
+def test_the_sections_come_in_the_order_of_the_questions(read: Reader) -> None:
+    sections = [attributes["id"] for attributes in read.all("section")]
+    assert sections == [
+        "findings",
+        "scores",
+        "figures",
+        "failures",
+        "datasets",
+        "models",
+        "methods",
+        "versions",
+        "cite",
+    ]
+    links = [attributes["href"] for attributes in read.all("a")]
+    assert links == [f"#{name}" for name in sections]
+
+
+def test_tables_and_figures_can_be_read_without_seeing_them(read: Reader) -> None:
+    assert all(image["alt"] for image in read.all("img"))
+    assert all(cell["scope"] in ("col", "row") for cell in read.all("th"))
+    assert len(read.all("caption")) == len(read.all("table"))
+    regions = [attributes for attributes in read.all("div") if "scroll" in (attributes.get("class") or "")]
+    assert all(region["role"] == "region" and region["aria-label"] and region["tabindex"] == "0" for region in regions)
+    assert read.all("html")[0]["lang"] == "en"
+
+
+def test_colours_are_readable_in_light_in_dark_and_in_print() -> None:
+    css = (Path(report.__file__).parent / "page.css").read_text(encoding="utf-8")
+    light, dark, printed = (
+        dict(re.findall(r"--([a-z-]+): (#[0-9a-f]{6})", block)) for block in css.split(":root {")[1:]
+    )
+    for scheme in (light, dark, printed):
+        for ink in ("ink", "soft", "link", "bad"):
+            for ground in ("ground", "band"):
+                assert contrast(scheme[ink], scheme[ground]) >= 4.5, (ink, ground)
+        assert contrast(scheme["note-ink"], scheme["note"]) >= 4.5
+
+
+def contrast(first: str, second: str) -> float:
+    """The contrast ratio of WCAG 2."""
+    bright, dim = sorted((_luminance(first), _luminance(second)), reverse=True)
+    return (bright + 0.05) / (dim + 0.05)
+
+
+def _luminance(color: str) -> float:
+    parts = [int(color[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    linear = [part / 12.92 if part <= 0.03928 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_the_three_findings_and_every_strict_score_are_on_the_page(read: Reader) -> None:
+    tables = fakes_tables.world()
+    for finding in findings.derive(tables):
+        assert finding["title"] in read.text
+        assert finding["sentence"] in read.text
+    for row in tables.arm_rows("strict").itertuples():
+        assert f"{row.macro_f1:.3f} {row.low:.3f} to {row.high:.3f}" in read.text
+
+
+def test_failures_are_listed_with_their_reasons() -> None:
+    tables = fakes_tables.with_failed(fakes_tables.world(), "it broke", dataset="docstrings", arm="sae")
+    text = Reader(page_of(tables)).text
+    assert "failed: it broke" in text
+    assert "36 of" not in text
+    assert "216 of 216 it broke" in text
+    assert "Nothing failed" not in text
+    assert "Nothing failed: every score" in Reader(page_of(fakes_tables.world())).text
+
+
+def test_a_demo_run_is_called_a_toy_and_a_real_one_is_not(read: Reader) -> None:
+    assert "Real measurements of a toy." in read.text
+    assert "held-out loss 3.41 nats a token, against 5.87 for guessing by frequency alone" in read.text
+    assert "explained variance 0.81, L0 17.3, dead 4.3%" in read.text
+    real = {
+        "datasets": {"docstrings": fakes_tables.dataset_record({"a": 5, "b": 6}, {"all": 11}, {"hub": "own/er"})},
+        "models": {"demo-large": {"source": {"hub": "own/model", "revision": "f" * 40}, "sha256": "0" * 64}},
+        "saes": {"demo-large-l1-512": {"source": {"release": "scope", "id": "layer_1"}, "sha256": "1" * 64}},
+    }
+    text = Reader(page_of(fakes_tables.world(), real)).text
+    assert "toy" not in text
+    assert f"own/model at {'f' * 40}" in text
+    assert "scope layer_1" in text
+    assert "held-out loss" not in text
+
+
+def test_datasets_are_described_by_what_their_records_say(read: Reader) -> None:
+    assert "2,080 in 2,076 groups" in read.text
+    assert "numpy (260)" in read.text
+    assert "de (240), en (240)" in read.text
+    assert "3 missing text" in read.text
+    assert "4, 2 with another label" in read.text
+
+
+def test_a_run_without_models_or_figures_still_makes_a_page() -> None:
+    tables = fakes_tables.world(models={}, saes={})
+    records = {"datasets": fakes_tables.records()["datasets"], "models": {}, "saes": {}}
+    text = Reader(page_of(tables, records, figures=[])).text
+    assert "The config names no language model." in text
+    assert "The config names no SAE." in text
+    assert "This run drew no figures." in text
+    assert "Paired differences" not in text
+
+
+def test_a_run_of_the_paper_protocol_alone_is_marked_as_optimistic() -> None:
+    tables = fakes_tables.world(protocols=("paper",))
+    text = Reader(page_of(tables, probes=fakes_tables.PROBES | {"protocols": ["paper"]})).text
+    assert "Optimistic numbers." in text
+    assert "Strict (not run here)" in text
+    assert "Optimistic numbers." not in Reader(page_of(fakes_tables.world())).text
+
+
+def test_the_paper_and_the_software_can_be_cited(read: Reader) -> None:
+    assert "arXiv 2502.11367" in read.text
+    assert "The Tessera developers." in read.text
+    assert "numpy" in dict(report.versions())
