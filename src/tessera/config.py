@@ -192,7 +192,7 @@ class Sae(Entry):
 
 
 class Capture(Entry):
-    """How a model is run over a dataset. None of these keys changes a number; they change speed and memory."""
+    """How a model is run over a dataset. Changing these keys reruns nothing: beyond float noise they leave the numbers."""
 
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(
         "auto", description="Where to run; `auto` takes the best there is."

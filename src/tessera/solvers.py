@@ -102,6 +102,28 @@ def fastest_form(X: Matrix) -> Matrix:
     return X.toarray()
 
 
+def _present(X: Matrix) -> Which:
+    """The features that are not zero throughout. The others would keep a weight of zero, at the price of the rest."""
+    if isinstance(X, np.ndarray):
+        return np.flatnonzero(X.any(axis=0))
+    return np.unique(X.indices[X.data != 0])
+
+
+def _spread(weights: Array, present: Which, size: int) -> Array:
+    """Weights of the features present, as weights of all."""
+    if len(present) == size:
+        return weights
+    every = np.zeros((len(weights), size))
+    every[:, present] = weights
+    return every
+
+
+def _with_ones(X: Matrix) -> Matrix:
+    """A last feature that is one throughout, whose weight is the intercept."""
+    ones = np.ones((X.shape[0], 1), X.dtype)
+    return np.hstack([X, ones]) if isinstance(X, np.ndarray) else sparse.hstack([X, ones], format="csr")
+
+
 class _Product:
     """Products of a matrix of examples x features with blocks of rows, in one precision."""
 
@@ -175,32 +197,32 @@ def one_vs_rest(
     steps: int = 5000,
 ) -> list[Model]:
     """A model for each fit. A part is a boolean row over the examples; `codes` are positions among the sorted labels."""
-    product = _Product(fastest_form(X), np.float64)
+    present = _present(X)
+    product = _Product(_with_ones(fastest_form(X[:, present])), np.float64)
     targets, shares = _targets(codes, n_classes), _shares(parts)
     part_of = np.repeat([fit.part for fit in fits], len(targets))
     row_of = np.tile(np.arange(len(targets)), len(fits))
     penalties = np.repeat(_penalties(parts, fits), len(targets))
 
     def evaluate(which: Which, points: Array) -> tuple[Array, Array, Array]:
-        weights, penalty = points[:, :-1], penalties[which]
-        scores = product.forward(weights) + points[:, -1:]
-        values, residuals = _binary_loss(scores, targets[row_of[which]], shares[part_of[which]])
-        gradients = np.empty_like(points)
-        gradients[:, :-1] = product.backward(residuals)
-        gradients[:, :-1] += penalty[:, None] * weights
-        gradients[:, -1] = residuals.sum(axis=1)
-        values += 0.5 * penalty * np.einsum("pd,pd->p", weights, weights)
-        return values, gradients, np.abs(gradients).max(axis=1)
+        penalised, penalty = points.copy(), penalties[which]
+        penalised[:, -1] = 0
+        values, residuals = _binary_loss(product.forward(points), targets[row_of[which]], shares[part_of[which]])
+        values += 0.5 * penalty * np.einsum("pd,pd->p", penalised, penalised)
+        penalised *= penalty[:, None]
+        gradients = product.backward(residuals)
+        gradients += penalised
+        return values, gradients, np.maximum(gradients.max(axis=1), -gradients.min(axis=1))
 
     # The relative gain at which scikit-learn's solver stops, too.
     rules = Rules(tolerance, steps, flat=64 * float(np.finfo(np.float64).eps))
-    ends = walk_together(np.zeros((len(penalties), X.shape[1] + 1)), evaluate, rules)
+    ends = walk_together(np.zeros((len(penalties), len(present) + 1)), evaluate, rules)
     for which, end in enumerate(ends):
         if end.reason:
             why = f"{end.reason} (largest gradient {end.residual:.1e}, wanted {tolerance:.0e})"
             raise NotConvergedError(fits[which // len(targets)], why)
     points = np.stack([end.point for end in ends]).reshape(len(fits), len(targets), -1)
-    return [Model(rows[:, :-1], rows[:, -1], joint=False) for rows in points]
+    return [Model(_spread(rows[:, :-1], present, X.shape[1]), rows[:, -1], joint=False) for rows in points]
 
 
 # --- the minimum, on scaled features -------------------------------------------------------------------------------
@@ -222,11 +244,12 @@ def multinomial(
     Features are scaled by what the examples of the part alone show, so that C means the same for every kind of feature;
     the weights returned are for the features as they came.
     """
-    features = _Features(fastest_form(X), parts, scaling)
+    present = _present(X)
+    features = _Features(fastest_form(X[:, present]), parts, scaling)
     problem = _Multinomial(features, codes, n_classes, parts, fits)
     # A little beyond what is wanted, so that the exact bound seldom asks for more.
     rules = Rules(0.8 * tolerance, steps, slack=16 * float(np.finfo(np.float32).eps))
-    starts = np.zeros((len(fits), problem.rows * (X.shape[1] + 1)), np.float32)
+    starts = np.zeros((len(fits), problem.rows * (len(present) + 1)), np.float32)
     ends = walk_together(starts, problem.evaluation(np.float32), rules)
     starts = np.stack([end.point for end in ends]).astype(np.float64)
     ends = walk_together(starts, problem.evaluation(np.float64), Rules(tolerance, steps))
@@ -234,7 +257,11 @@ def multinomial(
         if end.reason:
             why = f"{end.reason} (within {end.residual:.1e} of the minimum, wanted {tolerance:.0e})"
             raise NotConvergedError(fit, why)
-    return [problem.model(which, end.point) for which, end in enumerate(ends)]
+    models = []
+    for which, end in enumerate(ends):
+        weights, intercepts = problem.raw(which, end.point)
+        models.append(Model(_spread(weights, present, X.shape[1]), intercepts, joint=True))
+    return models
 
 
 def moments(X: Matrix, parts: Array) -> tuple[Array, Array]:
@@ -373,12 +400,9 @@ class _Multinomial:
 
         return evaluate
 
-    def model(self, which: int, point: Array) -> Model:
-        """The fit's model for the features as they came."""
-        part = self.part[which]
-        weights = self._evened(
-            point[: -self.rows].reshape(1, self.rows, -1), self.directions.astype(np.float64), self.shrink[[which]]
-        )[0]
-        weights = weights * self.features.factor[part]
-        intercepts = point[-self.rows :] - weights @ self.features.mean[part]
-        return Model(weights, intercepts, joint=True)
+    def raw(self, which: int, point: Array) -> tuple[Array, Array]:
+        """The fit's weights and intercepts for the features as they came."""
+        part, directions = self.part[which], self.directions.astype(np.float64)
+        weights = point[: -self.rows].reshape(1, self.rows, -1)
+        weights = self._evened(weights, directions, self.shrink[[which]])[0] * self.features.factor[part]
+        return weights, point[-self.rows :] - weights @ self.features.mean[part]
