@@ -10,7 +10,7 @@ uses: a memory of ten pairs, a first step of unit length, a search for the stron
 1994), a fresh memory when a search fails. As long as rounding has not grown to matter, a walk visits the same points.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,14 +52,16 @@ class End:
     reason: str
 
 
-def walk_together(starts: Array, evaluate: Evaluate, rules: Rules) -> list[End]:
-    """The end of the walk from every row of `starts`; as many go side by side as memory has room for."""
-    bytes_each = (2 * MEMORY + 8) * starts.itemsize * starts.shape[1]
-    block = max(1, BLOCK_BYTES // bytes_each)
-    ends: list[End] = []
+def walk_together(starts: Array, evaluate: Evaluate, rules: Rules) -> Iterator[End]:
+    """The end of the walk from every row of `starts`, block by block, so that ends can be used up as they come."""
+    block = at_once(starts.shape[1], starts.itemsize)
     for first in range(0, len(starts), block):
-        ends += _Walks(starts[first : first + block], first, evaluate, rules).to_their_ends()
-    return ends
+        yield from _Walks(starts[first : first + block], first, evaluate, rules).to_their_ends()
+
+
+def at_once(size: int, itemsize: int) -> int:
+    """How many walks in that many dimensions go side by side: as many as there is room for."""
+    return max(1, BLOCK_BYTES // ((2 * MEMORY + 8) * itemsize * size))
 
 
 class _Walks:
@@ -83,7 +85,7 @@ class _Walks:
         self.ends: dict[int, End] = {}
 
     def to_their_ends(self) -> list[End]:
-        self._leave({row: "" for row in np.flatnonzero(self.residuals <= self.rules.tolerance)})
+        self._leave(dict.fromkeys(np.flatnonzero(self.residuals <= self.rules.tolerance), ""))
         while len(self.ids):
             moves = self.steps.astype(self.points.dtype)[:, None] * self.directions
             told = self.evaluate(self.ids, self.points + moves)
@@ -196,15 +198,16 @@ class _Memory:
 
     With the steps S and changes Y of a walk as rows, from old to new, and R the upper triangle of S Y^T, the inverse
     Hessian times a gradient needs two passes over S and Y, and else matrices of ten by ten only. The inverse of R loses
-    its first row and column with the oldest pair and gains a last column with the newest, so nothing is factorised.
-    Of a walk with fewer pairs, the older part of these matrices is zero.
+    the row and column of the oldest pair and gains those of the newest, so nothing is factorised. As the products do not
+    mind the order of pairs, a new pair takes the slot of the oldest, and a slot that is not in use holds zeros.
     """
+
+    ROWS = ("pairs", "counts", "inverse_r", "products", "curvatures", "scales")
 
     def __init__(self, like: Array) -> None:
         walks, size = like.shape
-        self.rows = np.zeros((walks, 2 * MEMORY, size), like.dtype)
+        self.pairs = np.zeros((walks, 2 * MEMORY, size), like.dtype)
         self.counts = np.zeros(walks, np.intp)
-        self.next = np.zeros(walks, np.intp)
         self.inverse_r = np.zeros((walks, MEMORY, MEMORY))
         self.products = np.zeros((walks, MEMORY, MEMORY))
         self.curvatures = np.zeros((walks, MEMORY))
@@ -212,59 +215,46 @@ class _Memory:
         self.epsilon = float(np.finfo(like.dtype).eps)
 
     def close(self, gaps: Array, last: Array, size: int) -> None:
-        for name in ("rows", "counts", "next", "inverse_r", "products", "curvatures", "scales"):
+        for name in self.ROWS:
             setattr(self, name, _closed(getattr(self, name), gaps, last, size))
 
     def forget(self, walks: Array) -> None:
-        self.counts[walks] = 0
-        self.inverse_r[walks] = self.products[walks] = 0
-        self.curvatures[walks] = 0
+        for name in self.ROWS:
+            getattr(self, name)[walks] = 0
         self.scales[walks] = 1
 
-    def _slots(self) -> Array:
-        """Where the steps of each walk lie in its rows, from old to new; the changes lie `MEMORY` further on."""
-        return (self.next[:, None] + np.arange(MEMORY)) % MEMORY
-
     def _along(self, vectors: Array) -> tuple[Array, Array]:
-        """The products of a vector for each walk with its steps and its changes, from old to new."""
-        along = np.matmul(self.rows, vectors[:, :, None])[:, :, 0].astype(np.float64)
-        slots = self._slots()
-        return np.take_along_axis(along, slots, axis=1), np.take_along_axis(along, slots + MEMORY, axis=1)
+        """The products of a vector for each walk with its steps and with its changes."""
+        along = np.matmul(self.pairs, vectors[:, :, None]).astype(np.float64)
+        return along[:, :MEMORY], along[:, MEMORY:]
 
     def descent(self, gradients: Array) -> Array:
         """Minus the inverse Hessian times the gradient, for each walk."""
         with_steps, with_changes = self._along(gradients)
-        scales = self.scales[:, None]
-        on_changes = np.matmul(self.inverse_r, with_steps[:, :, None])[:, :, 0]
-        inner = np.matmul(self.products, on_changes[:, :, None])[:, :, 0]
-        inner = self.curvatures * on_changes + scales * (inner - with_changes)
-        on_steps = np.matmul(inner[:, None], self.inverse_r)[:, 0]
-        weights = np.zeros(self.rows.shape[:2])
-        np.put_along_axis(weights, self._slots(), -on_steps, axis=1)
-        np.put_along_axis(weights, self._slots() + MEMORY, scales * on_changes, axis=1)
-        directions = np.matmul(weights.astype(self.rows.dtype)[:, None], self.rows)[:, 0]
-        directions -= scales.astype(self.rows.dtype) * gradients
+        scales = self.scales[:, None, None]
+        on_changes = np.matmul(self.inverse_r, with_steps)
+        inner = self.curvatures[:, :, None] * on_changes
+        inner += scales * (np.matmul(self.products, on_changes) - with_changes)
+        on_steps = np.matmul(self.inverse_r.transpose(0, 2, 1), inner)
+        weights = np.concatenate([-on_steps, scales * on_changes], axis=1).transpose(0, 2, 1)
+        directions = np.matmul(weights.astype(self.pairs.dtype), self.pairs)[:, 0]
+        directions -= scales[:, 0].astype(self.pairs.dtype) * gradients
         return directions
 
     def add(self, walks: Array, *, steps: Array, changes: Array, curvatures: Array, drops: Array) -> None:
         """Remember a pair of each walk named, unless its curvature is what rounding makes of the drop along the step."""
         chosen = np.flatnonzero(walks & (curvatures > self.epsilon * drops))
-        slots = self.next[chosen]
-        self.rows[chosen, slots], self.rows[chosen, slots + MEMORY] = steps[chosen], changes[chosen]
-        self.next[chosen] = (slots + 1) % MEMORY
+        slots = self.counts[chosen] % MEMORY
         self.counts[chosen] += 1
+        self.pairs[chosen, slots], self.pairs[chosen, slots + MEMORY] = steps[chosen], changes[chosen]
         with_steps, with_changes = (product[chosen] for product in self._along(changes))
-        curvature = curvatures[chosen, None]
-        inverse, products = np.zeros((2, len(chosen), MEMORY, MEMORY))
-        inverse[:, :-1, :-1] = self.inverse_r[chosen, 1:, 1:]
-        inverse[:, :-1, -1] = -np.matmul(inverse[:, :-1, :-1], with_steps[:, :-1, None])[:, :, 0] / curvature
-        inverse[:, -1, -1] = 1 / curvature[:, 0]
-        products[:, :-1, :-1] = self.products[chosen, 1:, 1:]
-        products[:, -1] = products[:, :, -1] = with_changes
-        self.inverse_r[chosen], self.products[chosen] = inverse, products
-        self.curvatures[chosen, :-1] = self.curvatures[chosen, 1:]
-        self.curvatures[chosen, -1] = curvature[:, 0]
-        self.scales[chosen] = curvature[:, 0] / with_changes[:, -1]
+        curvature = curvatures[chosen]
+        self.curvatures[chosen, slots] = curvature
+        self.products[chosen, slots] = self.products[chosen, :, slots] = with_changes[:, :, 0]
+        self.scales[chosen] = curvature / self.products[chosen, slots, slots]
+        self.inverse_r[chosen, slots] = self.inverse_r[chosen, :, slots] = 0
+        self.inverse_r[chosen, :, slots] = -np.matmul(self.inverse_r[chosen], with_steps)[:, :, 0] / curvature[:, None]
+        self.inverse_r[chosen, slots, slots] = 1 / curvature
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ import ast
 import hashlib
 import json
 import os
-from collections.abc import Iterator
-from functools import cache
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from tessera.errors import UserError
 from tessera.files import replacing, sha256_file, sha256_text
@@ -19,24 +19,50 @@ from tessera.files import replacing, sha256_file, sha256_text
 PACKAGE = Path(__file__).parent
 
 
-@cache
-def code(script: Path) -> str:
+class Memory:
+    """What was worked out about files, kept by path, size and time so that each is read once per change.
+
+    It saves time and nothing else: without its file, or with one that cannot be written, everything is worked out again.
+    """
+
+    def __init__(self, path: Path | None = None):
+        self.path = path
+        self.known: dict[str, Any] = {}
+        self.changed = False
+        if path and path.is_file():
+            self.known = json.loads(path.read_text(encoding="utf-8"))
+
+    def of(self, file: Path, what: str, work_out: Callable[[Path], Any]) -> Any:
+        stat = file.stat()
+        stamp = f"{what}|{file.resolve()}|{stat.st_size}|{stat.st_mtime_ns}"
+        if stamp not in self.known:
+            self.known[stamp] = work_out(file)
+            self.changed = True
+        return self.known[stamp]
+
+    def save(self) -> None:
+        """Write what is new, if there is a place for it."""
+        if self.path and self.changed and os.access(self.path.parent, os.W_OK):
+            with replacing(self.path) as partial:
+                partial.write_text(json.dumps(self.known, indent=0, sort_keys=True), encoding="utf-8")
+
+
+def code(script: Path, memory: Memory) -> str:
     """Digest of a script and of every module of this package that it imports, directly or through another."""
-    seen: dict[str, str] = {}
+    seen: dict[Path, str] = {}
     pending = [script]
     while pending:
         path = pending.pop()
-        if str(path) not in seen:
-            imported, seen[str(path)] = _read(path)
-            pending += imported
+        if path not in seen:
+            imported, seen[path] = memory.of(path, "code", _read)
+            pending += [PACKAGE / name for name in imported]
     return sha256_text("\n".join(sorted(seen.values())))[:16]
 
 
-@cache
-def _read(path: Path) -> tuple[list[Path], str]:
+def _read(path: Path) -> tuple[list[str], str]:
     """What a module imports of this package, and the digest of its syntax tree without positions and docstrings."""
     tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
-    imported = list(_imports(tree))
+    imported = sorted({str(file.relative_to(PACKAGE)) for file in _imports(tree)})
     for node in ast.walk(tree):
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and ast.get_docstring(
             node
@@ -69,31 +95,15 @@ def _module_files(name: str) -> Iterator[Path]:
         yield path / "__init__.py"
 
 
-def source(key: str, path: str, cache_file: Path) -> str:
-    """Digest of a local file's or folder's content, remembered by size and time so that it is read once per change."""
+def source(key: str, path: str, memory: Memory) -> str:
+    """Digest of a local file's or folder's content."""
     root = Path(path)
     if not root.exists():
         raise UserError(
             key, f"there is no '{path}' in {Path.cwd().name}/", "correct the path or run from the right folder"
         )
-    remembered: dict[str, str] = {}
-    if cache_file.is_file():
-        remembered = json.loads(cache_file.read_text(encoding="utf-8"))
-    fresh: dict[str, str] = {}
     files = sorted(p for p in root.rglob("*") if p.is_file()) if root.is_dir() else [root]
     digest = hashlib.sha256()
     for file in files:
-        stat = file.stat()
-        stamp = f"{file.resolve()}|{stat.st_size}|{stat.st_mtime_ns}"
-        fresh[stamp] = remembered.get(stamp) or sha256_file(file)
-        digest.update(f"{file.relative_to(root)}\0{fresh[stamp]}\n".encode())
-    if not fresh.keys() <= remembered.keys():
-        _remember(cache_file, remembered | fresh)
+        digest.update(f"{file.relative_to(root)}\0{memory.of(file, 'content', sha256_file)}\n".encode())
     return digest.hexdigest()
-
-
-def _remember(cache_file: Path, stamps: dict[str, str]) -> None:
-    # The cache saves time and nothing else, so a results folder that cannot be written to is left alone.
-    if os.access(cache_file.parent, os.W_OK):
-        with replacing(cache_file) as partial:
-            partial.write_text(json.dumps(stamps, indent=0, sort_keys=True), encoding="utf-8")

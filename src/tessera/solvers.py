@@ -10,26 +10,27 @@ Two kinds, for two purposes:
   class: the same objective on the features as they are, the same start, the same steps and stopping rules, in float64.
   At that tolerance the answer depends on the path, so a solver that took another one would give other scores.
 - `multinomial` finds the minimum and knows how close it is. With lambda = 1 / (C n) the objective is lambda-strongly
-  convex in the weights, so |gradient|^2 / (2 lambda) bounds how far it is above its minimum; a fit has converged when
-  that is at most `tolerance`. As only the minimum counts, the path is free: the unpenalised intercept takes up the
-  means of the features (which leaves the model as it is, and the problem far rounder), the leading directions of the
-  features are evened out, and the walk is in float32. The bound is then checked in float64, and the walk goes on in
-  float64 where it does not hold.
+  convex in the weights, so |gradient|^2 / (2 lambda) bounds how far it is above its minimum; the intercepts, which bend
+  it far more than that, are counted with the rest. A fit has converged when the bound is at most `tolerance`, in nats
+  an example. As only the minimum counts, the path is free: the unpenalised intercept takes up the means of the features
+  (which leaves the model as it is, and the problem far rounder), the leading directions of the features are evened out,
+  and the walk is in float32. The bound is then checked in float64, and the walk goes on in float64 where it fails.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from itertools import islice
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from tessera.descent import Evaluate, Rules, walk_together
+from tessera.descent import End, Evaluate, Rules, at_once, walk_together
 
 Array = npt.NDArray[Any]
 Which = npt.NDArray[np.intp]
-Matrix = Array | sparse.csr_matrix
+Matrix: TypeAlias = Array | sparse.csr_matrix
 
 Scaling = Literal["each feature", "all alike"]
 
@@ -41,8 +42,10 @@ DENSE_BYTES = 1 << 29
 SQUARED_LENGTH = 64.0
 # A feature that spreads by less than this share of its size is constant but for the rounding of float32.
 LEAST_SPREAD = 1e-6
+# How many leading directions are evened out, and by which power of their curvature. A half would be right where a fit
+# starts; but the better it gets, the less curvature is left, and a half then does more harm than good.
 LEADING_DIRECTIONS = 16
-POWER=1/3
+EVENING = 1 / 3
 
 
 @dataclass(frozen=True)
@@ -53,12 +56,11 @@ class Fit:
     c: float
 
 
-class NotConvergedError(Exception):
-    """A fit that did not reach its tolerance: which, and why not."""
+@dataclass(frozen=True)
+class NotConverged:
+    """In place of a model: why a fit did not reach its tolerance."""
 
-    def __init__(self, fit: Fit, why: str):
-        self.fit, self.why = fit, why
-        super().__init__(f"{fit}: {why}")
+    why: str
 
 
 @dataclass(frozen=True)
@@ -102,11 +104,18 @@ def fastest_form(X: Matrix) -> Matrix:
     return X.toarray()
 
 
+def varies(X: Matrix) -> bool:
+    """Whether any feature takes more than one value, which is to say that some example is not like the first."""
+    if isinstance(X, np.ndarray):
+        return bool(np.not_equal(X, X[:1]).any())
+    return any((X[:1] != X[[row]]).nnz > 0 for row in range(1, X.shape[0]))
+
+
 def _present(X: Matrix) -> Which:
     """The features that are not zero throughout. The others would keep a weight of zero, at the price of the rest."""
     if isinstance(X, np.ndarray):
         return np.flatnonzero(X.any(axis=0))
-    return np.unique(X.indices[X.data != 0])
+    return np.flatnonzero(np.bincount(X.indices[X.data != 0], minlength=X.shape[1]))
 
 
 def _spread(weights: Array, present: Which, size: int) -> Array:
@@ -133,17 +142,39 @@ class _Product:
 
     def forward(self, points: Array) -> Array:
         """Rows over features -> rows over examples."""
-        return points @ self.X.T if self.transposed is None else (self.X @ points.T).T
+        return points @ self.X.T if self.transposed is None else _row_by_row(self.X @ points.T)
 
     def backward(self, residuals: Array) -> Array:
         """Rows over examples -> rows over features."""
-        return residuals @ self.X if self.transposed is None else (self.transposed @ residuals.T).T
+        return residuals @ self.X if self.transposed is None else _row_by_row(self.transposed @ residuals.T)
+
+
+def _row_by_row(columns: Array) -> Array:
+    """The transpose, laid out anew: sums over classes are many times slower along the other way."""
+    return np.ascontiguousarray(columns.T)
+
+
+class _Remembered:
+    """A function of the fits at hand with its last answer, since they seldom change from one step to the next."""
+
+    def __init__(self, function: Callable[[Which], tuple[Array, ...]]) -> None:
+        self.function, self.which = function, np.empty(0, np.intp)
+        self.answer: tuple[Array, ...] = ()
+
+    def __call__(self, which: Which) -> tuple[Array, ...]:
+        if not np.array_equal(which, self.which):
+            self.which, self.answer = which.copy(), self.function(which)
+        return self.answer
 
 
 def _targets(codes: Array, n_classes: int) -> Array:
-    """One row for each row of weights: 1 where the example is of its class."""
+    """One row for each row of weights: whether the example is of its class."""
     classes = np.arange(n_classes) if n_classes > 2 else np.array([1])
-    return (codes == classes[:, None]).astype(np.float64)
+    return codes == classes[:, None]
+
+
+def _halves(targets: Array) -> Array:
+    return np.where(targets, -0.5, 0.5)
 
 
 def _shares(parts: Array) -> Array:
@@ -155,31 +186,38 @@ def _penalties(parts: Array, fits: Sequence[Fit]) -> Array:
     return np.array([1 / (fit.c * parts[fit.part].sum()) for fit in fits])
 
 
-def _binary_loss(scores: Array, targets: Array, shares: Array) -> tuple[Array, Array]:
-    """The negative log-likelihood of each row of scores over its share of the examples, and its derivative by them."""
-    small = np.exp(-np.abs(scores))
-    losses = np.log(1 + small)
-    losses += np.maximum(scores, 0)
-    losses -= targets * scores
-    residuals = np.where(scores > 0, 1, small) / (1 + small)
-    residuals -= targets
+def _binary_loss(scores: Array, halves: Array, shares: Array) -> tuple[Array, Array]:
+    """The negative log-likelihood of each row of scores over its share of the examples, and its derivative by them.
+
+    `halves` are -1/2 where the example is of the row's class and 1/2 elsewhere. By way of tanh nothing can overflow, and
+    one transcendental function serves both: log(1 + exp(z)) is max(z, 0) + log 2 - log(1 + |tanh(z / 2)|).
+    """
+    half = scores * halves
+    residuals = np.tanh(half)
+    bend = np.abs(residuals)
+    bend += 1
+    np.log(bend, out=bend)
+    np.maximum(half, 0, out=half)
+    values = 2 * np.einsum("pn,pn->p", half, shares) - np.einsum("pn,pn->p", bend, shares) + np.log(2)
+    residuals += 1
+    residuals *= halves
     residuals *= shares
-    return np.einsum("pn,pn->p", losses, shares).astype(np.float64), residuals
+    return values.astype(np.float64), residuals
 
 
 def _joint_loss(scores: Array, targets: Array, shares: Array) -> tuple[Array, Array]:
-    """The same for scores (fits x classes x examples) of which each example has one right class."""
+    """The same for scores (fits x classes x examples), which it uses up; each example has one right class."""
     if scores.shape[1] == 1:
-        values, residuals = _binary_loss(scores[:, 0], targets, shares)
+        values, residuals = _binary_loss(scores[:, 0], 0.5 - targets, shares)
         return values, residuals[:, None]
     highest = scores.max(axis=1, keepdims=True)
     right = np.einsum("fkn,kn->fn", scores, targets)
-    residuals = np.exp(scores - highest)
-    total = residuals.sum(axis=1, keepdims=True)
-    losses = np.log(total[:, 0]) + highest[:, 0] - right
-    residuals /= total
-    residuals -= targets
-    residuals *= shares[:, None]
+    scores -= highest
+    residuals = np.exp(scores, out=scores)
+    total = residuals.sum(axis=1)
+    losses = np.log(total) + highest[:, 0] - right
+    residuals *= (shares / total)[:, None]
+    residuals -= targets * shares[:, None]
     return np.einsum("fn,fn->f", losses, shares).astype(np.float64), residuals
 
 
@@ -195,34 +233,41 @@ def one_vs_rest(
     *,
     tolerance: float = 1e-4,
     steps: int = 5000,
-) -> list[Model]:
+) -> Iterator[Model | NotConverged]:
     """A model for each fit. A part is a boolean row over the examples; `codes` are positions among the sorted labels."""
     present = _present(X)
     product = _Product(_with_ones(fastest_form(X[:, present])), np.float64)
-    targets, shares = _targets(codes, n_classes), _shares(parts)
-    part_of = np.repeat([fit.part for fit in fits], len(targets))
-    row_of = np.tile(np.arange(len(targets)), len(fits))
-    penalties = np.repeat(_penalties(parts, fits), len(targets))
+    halves, shares = _halves(_targets(codes, n_classes)), _shares(parts)
+    rows = len(halves)
+    part_of = np.repeat([fit.part for fit in fits], rows)
+    row_of = np.tile(np.arange(rows), len(fits))
+    penalties = np.repeat(_penalties(parts, fits), rows)
+    at_hand = _Remembered(lambda which: (halves[row_of[which]], shares[part_of[which]], penalties[which, None]))
 
     def evaluate(which: Which, points: Array) -> tuple[Array, Array, Array]:
-        penalised, penalty = points.copy(), penalties[which]
+        half, share, penalty = at_hand(which)
+        values, residuals = _binary_loss(product.forward(points), half, share)
+        penalised = points * penalty
         penalised[:, -1] = 0
-        values, residuals = _binary_loss(product.forward(points), targets[row_of[which]], shares[part_of[which]])
-        values += 0.5 * penalty * np.einsum("pd,pd->p", penalised, penalised)
-        penalised *= penalty[:, None]
+        values += 0.5 * np.einsum("pd,pd->p", points, penalised)
         gradients = product.backward(residuals)
         gradients += penalised
         return values, gradients, np.maximum(gradients.max(axis=1), -gradients.min(axis=1))
 
     # The relative gain at which scikit-learn's solver stops, too.
     rules = Rules(tolerance, steps, flat=64 * float(np.finfo(np.float64).eps))
-    ends = walk_together(np.zeros((len(penalties), len(present) + 1)), evaluate, rules)
-    for which, end in enumerate(ends):
-        if end.reason:
-            why = f"{end.reason} (largest gradient {end.residual:.1e}, wanted {tolerance:.0e})"
-            raise NotConvergedError(fits[which // len(targets)], why)
-    points = np.stack([end.point for end in ends]).reshape(len(fits), len(targets), -1)
-    return [Model(_spread(rows[:, :-1], present, X.shape[1]), rows[:, -1], joint=False) for rows in points]
+    start = np.broadcast_to(np.zeros(len(present) + 1), (len(penalties), len(present) + 1))
+    ends = walk_together(start, evaluate, rules)
+    for _ in fits:
+        of_fit = list(islice(ends, rows))
+        points = np.stack([end.point for end in of_fit])
+        model = Model(_spread(points[:, :-1], present, X.shape[1]), points[:, -1], joint=False)
+        stopped = next((end for end in of_fit if end.reason), None)
+        yield model if stopped is None else _not_converged(stopped, "the largest gradient is", tolerance)
+
+
+def _not_converged(end: End, what: str, tolerance: float) -> NotConverged:
+    return NotConverged(f"{end.reason}; {what} {end.residual:.1e}, wanted {tolerance:.0e}")
 
 
 # --- the minimum, on scaled features -------------------------------------------------------------------------------
@@ -238,7 +283,7 @@ def multinomial(
     scaling: Scaling,
     tolerance: float = 1e-6,
     steps: int = 1000,
-) -> list[Model]:
+) -> Iterator[Model | NotConverged]:
     """A model for each fit, its objective within `tolerance` of the minimum.
 
     Features are scaled by what the examples of the part alone show, so that C means the same for every kind of feature;
@@ -246,22 +291,22 @@ def multinomial(
     """
     present = _present(X)
     features = _Features(fastest_form(X[:, present]), parts, scaling)
-    problem = _Multinomial(features, codes, n_classes, parts, fits)
-    # A little beyond what is wanted, so that the exact bound seldom asks for more.
-    rules = Rules(0.8 * tolerance, steps, slack=16 * float(np.finfo(np.float32).eps))
-    starts = np.zeros((len(fits), problem.rows * (len(present) + 1)), np.float32)
-    ends = walk_together(starts, problem.evaluation(np.float32), rules)
-    starts = np.stack([end.point for end in ends]).astype(np.float64)
-    ends = walk_together(starts, problem.evaluation(np.float64), Rules(tolerance, steps))
-    for fit, end in zip(fits, ends, strict=True):
-        if end.reason:
-            why = f"{end.reason} (within {end.residual:.1e} of the minimum, wanted {tolerance:.0e})"
-            raise NotConvergedError(fit, why)
-    models = []
-    for which, end in enumerate(ends):
-        weights, intercepts = problem.raw(which, end.point)
-        models.append(Model(_spread(weights, present, X.shape[1]), intercepts, joint=True))
-    return models
+    leading = features.leading()
+    size = len(_targets(codes, n_classes)) * (len(present) + 1)
+    block = at_once(size, np.dtype(np.float64).itemsize)
+    for first in range(0, len(fits), block):
+        problem = _Multinomial(features, leading, codes, n_classes, parts, fits[first : first + block])
+        for which, end in enumerate(problem.ends(size, tolerance, steps)):
+            weights, intercepts = problem.raw(which, end.point)
+            model = Model(_spread(weights, present, X.shape[1]), intercepts, joint=True)
+            what = "the bound on the distance to the minimum is"
+            yield _not_converged(end, what, tolerance) if end.reason else model
+
+
+def majority(X: Matrix, codes: Array, n_classes: int, parts: Array, fits: Sequence[Fit]) -> list[Model]:
+    """A model for each fit that knows the shares of the classes, each of which has examples, and looks at no feature."""
+    counts = [np.bincount(codes[parts[fit.part]], minlength=n_classes) for fit in fits]
+    return [Model(np.zeros((n_classes, X.shape[1])), np.log(count / count.sum()), joint=True) for count in counts]
 
 
 def moments(X: Matrix, parts: Array) -> tuple[Array, Array]:
@@ -343,7 +388,7 @@ class _Features:
         variances, turn = np.linalg.eigh(on_examples @ on_examples.T / n)
         variances = np.maximum(variances[::-1], 0)
         directions = turn.T[::-1].astype(np.float32) @ found
-        return directions[:kept], variances[:kept], float(variances[-1])
+        return directions[:kept], variances[:kept], float(variances[-1]) if d else 0.0
 
 
 class _Multinomial:
@@ -353,50 +398,74 @@ class _Multinomial:
     to what the curvature in that direction asks for under this C; the result weighs the features as the part scales them.
     """
 
-    def __init__(self, features: _Features, codes: Array, n_classes: int, parts: Array, fits: Sequence[Fit]) -> None:
+    def __init__(
+        self,
+        features: _Features,
+        leading: tuple[Array, Array, float],
+        codes: Array,
+        n_classes: int,
+        parts: Array,
+        fits: Sequence[Fit],
+    ) -> None:
         self.features, self.shares, self.targets = features, _shares(parts), _targets(codes, n_classes)
         self.rows = len(self.targets)
         self.part = np.array([fit.part for fit in fits])
         self.penalties = _penalties(parts, fits)
-        self.directions, variances, rest = features.leading()
+        self.directions, variances, rest = leading
         of_class = self.targets.mean(axis=1)
         # That of the likelihood at the start: the mean over classes of p (1 - p).
         curvature = float((of_class * (1 - of_class)).mean())
         penalties = self.penalties[:, None]
-        self.shrink = ((curvature * rest + penalties) / (curvature * variances + penalties)) ** POWER - 1
+        self.shrink = ((curvature * rest + penalties) / (curvature * variances + penalties)) ** EVENING - 1
 
     def _evened(self, weights: Array, directions: Array, shrink: Array) -> Array:
         along = weights @ directions.T
         along *= shrink[:, None]
         return weights + along @ directions
 
+    def ends(self, size: int, tolerance: float, steps: int) -> Iterator[End]:
+        """Where every fit ends: in float32 first, a little beyond what is wanted; then by the exact bound."""
+        start = np.broadcast_to(np.zeros(size, np.float32), (len(self.part), size))
+        rules = Rules(0.8 * tolerance, steps, slack=16 * float(np.finfo(np.float32).eps))
+        coarse = np.stack([end.point for end in walk_together(start, self.evaluation(np.float32), rules)])
+        return walk_together(coarse.astype(np.float64), self.evaluation(np.float64), Rules(tolerance, steps))
+
     def evaluation(self, dtype: npt.DTypeLike) -> Evaluate:
         product = _Product(self.features.scaled, dtype)
-        directions, shrink, targets, shares, relative, offset = (
-            array.astype(dtype)
-            for array in (
-                self.directions, self.shrink, self.targets, self.shares, self.features.relative, self.features.offset
+        directions, targets = self.directions.astype(dtype), self.targets.astype(dtype)
+
+        def of_fits(which: Which) -> tuple[Array, ...]:
+            part, features = self.part[which], self.features
+            mine = (
+                self.shrink[which],
+                self.penalties[which],
+                self.shares[part],
+                features.relative[part],
+                features.offset[part],
             )
-        )  # fmt: skip
+            return tuple(array.astype(dtype) for array in mine)
+
+        at_hand = _Remembered(of_fits)
 
         def evaluate(which: Which, points: Array) -> tuple[Array, Array, Array]:
-            part, penalty, size = self.part[which], self.penalties[which], len(which)
-            factor, shift = relative[part][:, None], offset[part][:, None]
+            shrink, penalty, shares, relative, offset = at_hand(which)
+            size = len(which)
             weights = points[:, : -self.rows].reshape(size, self.rows, -1)
-            weights = self._evened(weights, directions, shrink[which])
-            scaled = weights * factor
-            intercepts = points[:, -self.rows :] - np.einsum("fkd,fkd->fk", scaled, np.broadcast_to(shift, scaled.shape))
+            weights = self._evened(weights, directions, shrink)
+            scaled = weights * relative[:, None]
+            intercepts = points[:, -self.rows :] - np.einsum("fkd,fd->fk", scaled, offset)
             scores = product.forward(scaled.reshape(size * self.rows, -1)).reshape(size, self.rows, -1)
-            values, residuals = _joint_loss(scores + intercepts[:, :, None], targets, shares[part])
+            scores += intercepts[:, :, None]
+            values, residuals = _joint_loss(scores, targets, shares)
             free = residuals.sum(axis=2)
             slopes = product.backward(residuals.reshape(size * self.rows, -1)).reshape(weights.shape)
-            slopes -= free[:, :, None] * shift
-            slopes *= factor
-            slopes += penalty.astype(dtype)[:, None, None] * weights
-            values += 0.5 * penalty * np.square(weights).sum(axis=(1, 2))
-            above = (np.square(slopes).sum(axis=(1, 2)) + np.square(free).sum(axis=1)) / (2 * penalty)
-            evened = self._evened(slopes, directions, shrink[which])
-            return values, np.hstack([evened.reshape(size, -1), free]), above
+            slopes -= free[:, :, None] * offset[:, None]
+            slopes *= relative[:, None]
+            slopes += penalty[:, None, None] * weights
+            values += 0.5 * penalty * np.einsum("fkd,fkd->f", weights, weights)
+            above = np.einsum("fkd,fkd->f", slopes, slopes) + np.einsum("fk,fk->f", free, free)
+            evened = self._evened(slopes, directions, shrink)
+            return values, np.hstack([evened.reshape(size, -1), free]), above.astype(np.float64) / (2 * penalty)
 
         return evaluate
 

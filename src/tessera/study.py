@@ -19,8 +19,9 @@ RESULTS = Path("results")
 class Study:
     """A config and the results folder it is about, as they are when it is made."""
 
-    def __init__(self, config: Config):
+    def __init__(self, config: Config, memory: fingerprint.Memory | None = None):
         self.config = config
+        self.memory = memory or fingerprint.Memory()
         self.plain = config.model_dump(mode="json")
 
     def entry(self, section: str, name: str) -> dict[str, Any]:
@@ -55,7 +56,7 @@ class Study:
     def source_digest(self, section: str, name: str) -> str | None:
         """The content of a local source, as a digest."""
         path = self.local_source(section, name)
-        return path and fingerprint.source(f"{section}.{name}.source", path, RESULTS / ".sources.json")
+        return path and fingerprint.source(f"{section}.{name}.source", path, self.memory)
 
     def demo_size(self, sae: str) -> str:
         """Which of the demo's models an SAE of the demo is trained on."""

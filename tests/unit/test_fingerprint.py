@@ -7,19 +7,12 @@ import pytest
 
 from tessera import fingerprint
 from tessera.errors import UserError
-
-
-@pytest.fixture(autouse=True)
-def fresh() -> None:
-    fingerprint.code.cache_clear()
-    fingerprint._read.cache_clear()
+from tessera.fingerprint import Memory
 
 
 def digest(script: Path, text: str) -> str:
     script.write_text(text)
-    fingerprint.code.cache_clear()
-    fingerprint._read.cache_clear()
-    return fingerprint.code(script)
+    return fingerprint.code(script, Memory())
 
 
 def test_comments_docstrings_and_formatting_leave_the_code_digest(tmp_path: Path) -> None:
@@ -53,32 +46,44 @@ def test_a_module_that_is_imported_through_another_counts(tmp_path: Path, monkey
 
 
 def test_touching_a_source_leaves_its_digest_and_changing_it_does_not(tmp_path: Path) -> None:
-    source, memory = tmp_path / "a.csv", tmp_path / "memory.json"
-    source.write_text("a,b\n")
-    first = fingerprint.source("key", str(source), memory)
-    os.utime(source, (1, 1))
-    assert fingerprint.source("key", str(source), memory) == first
-    source.write_text("a,c\n")
-    assert fingerprint.source("key", str(source), memory) != first
+    path = tmp_path / "a.csv"
+    path.write_text("a,b\n")
+    memory = Memory()
+    first = fingerprint.source("key", str(path), memory)
+    os.utime(path, (1, 1))
+    assert fingerprint.source("key", str(path), memory) == first
+    path.write_text("a,c\n")
+    assert fingerprint.source("key", str(path), memory) != first
 
 
-def test_an_unchanged_source_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source, memory = tmp_path / "a.csv", tmp_path / "memory.json"
-    source.write_text("a,b\n")
-    first = fingerprint.source("key", str(source), memory)
+def test_an_unchanged_source_is_read_once_over_several_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("a,b\n")
+    memory = Memory(tmp_path / "memory.json")
+    first = fingerprint.source("key", str(path), memory)
+    memory.save()
     monkeypatch.setattr(fingerprint, "sha256_file", lambda path: pytest.fail("read again"))
-    assert fingerprint.source("key", str(source), memory) == first
+    assert fingerprint.source("key", str(path), Memory(tmp_path / "memory.json")) == first
+
+
+def test_a_memory_that_has_no_place_to_be_written_is_no_hindrance(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("a,b\n")
+    memory = Memory(tmp_path / "nowhere/memory.json")
+    fingerprint.source("key", str(path), memory)
+    memory.save()
+    assert not (tmp_path / "nowhere").exists()
 
 
 def test_a_folder_is_its_files_and_their_names(tmp_path: Path) -> None:
-    folder, memory = tmp_path / "model", tmp_path / "memory.json"
+    folder = tmp_path / "model"
     folder.mkdir()
     (folder / "a").write_text("1")
-    first = fingerprint.source("key", str(folder), memory)
+    first = fingerprint.source("key", str(folder), Memory())
     (folder / "a").rename(folder / "b")
-    assert fingerprint.source("key", str(folder), memory) != first
+    assert fingerprint.source("key", str(folder), Memory()) != first
 
 
 def test_a_source_that_is_not_there_is_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"datasets\.x\.source: there is no .*nowhere\.csv.* Mend: "):
-        fingerprint.source("datasets.x.source", str(tmp_path / "nowhere.csv"), tmp_path / "memory.json")
+        fingerprint.source("datasets.x.source", str(tmp_path / "nowhere.csv"), Memory())

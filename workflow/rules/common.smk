@@ -1,4 +1,5 @@
 # The config, checked; and the few words of Snakemake that all rules share.
+import atexit
 import os
 import subprocess
 import sys
@@ -35,7 +36,9 @@ except UserError as error:
     raise WorkflowError(str(error)) from None
 validate(config, str(ROOT / "config/schema.json"), set_default=False)
 
-STUDY = Study(CONFIG)
+MEMORY = fingerprint.Memory(Path("results/.digests.json"))
+atexit.register(MEMORY.save)
+STUDY = Study(CONFIG, MEMORY)
 
 # From here on `config` holds every key, defaults included, so that scripts need not know the defaults.
 config.clear()
@@ -70,13 +73,18 @@ wildcard_constraints:
 
 def script_code(name):
     """Digest of the code that a script runs: what a rule carries in its params instead of file times."""
-    return fingerprint.code(ROOT / "workflow/scripts" / f"{name}.py")
+    return fingerprint.code(ROOT / "workflow/scripts" / f"{name}.py", MEMORY)
 
 
 def page_looks():
     """Digest of what the report page is made of besides code."""
-    parts = [*(ROOT / "workflow/report").glob("*.rst"), *(ROOT / "src/tessera/report").glob("page.*")]
-    return fingerprint.sha256_text("".join(path.read_text(encoding="utf-8") for path in sorted(parts)))
+    parts = [
+        *(ROOT / "workflow/report").glob("*.rst"),
+        *(ROOT / "src/tessera/report").glob("page.*"),
+    ]
+    return fingerprint.sha256_text(
+        "".join(path.read_text(encoding="utf-8") for path in sorted(parts))
+    )
 
 
 def source_input(section, name):

@@ -1,13 +1,11 @@
 # Classifiers on what was captured, and on the plain text.
-# The manifest holds the hash of the dataset that was read, so a probe depends on the table through it. There may be
-# thousands of these jobs; the rule says no more than it must, because planning pays for every line of it.
+# There may be thousands of these jobs, and planning pays for every file that is named, so the rule names no more than it
+# must: the manifest carries the hash of the dataset table, and the predictions are written beside the cells, before them.
 rule probe:
     input:
-        table=ancient("results/datasets/{dataset}.parquet"),
         manifest=manifest_of,
     output:
-        cells="results/probes/{model}/{dataset}/{head}/{pooling}.parquet",
-        predictions="results/probes/{model}/{dataset}/{head}/{pooling}.predictions.parquet",
+        "results/probes/{model}/{dataset}/{head}/{pooling}.parquet",
     log:
         "logs/probe/{model}/{dataset}/{head}/{pooling}.log",
     benchmark:
@@ -31,8 +29,7 @@ rule probe_text:
         table=ancient("results/datasets/{dataset}.parquet"),
         record="results/datasets/{dataset}.json",
     output:
-        cells="results/probes/text/{dataset}/{head}.parquet",
-        predictions="results/probes/text/{dataset}/{head}.predictions.parquet",
+        "results/probes/text/{dataset}/{head}.parquet",
     log:
         "logs/probe_text/{dataset}/{head}.log",
     benchmark:

@@ -69,7 +69,7 @@ SKIPPED_FILES = re.compile(r"(test_.*|.*_test|conftest|setup)\.py")
 
 
 def collect(
-    libraries: Sequence[str], per_library: int, seed: int, prose: int = 12_000
+    libraries: Sequence[str], per_library: int, seed: int, prose: int = 6_000
 ) -> tuple[list[dict[str, str]], list[str]]:
     """The task, `per_library` rows {id, text, label} a library, and at most `prose` other paragraphs.
 

@@ -26,7 +26,8 @@ def filling(folder: Path | str) -> Iterator[tuple[Path, dict[str, Any]]]:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / RECORD).unlink(missing_ok=True)
     scratch = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(scratch, ignore_errors=True)
+    if scratch.exists():
+        shutil.rmtree(scratch)
     scratch.mkdir()
     record: dict[str, Any] = {}
     try:
@@ -37,4 +38,4 @@ def filling(folder: Path | str) -> Iterator[tuple[Path, dict[str, Any]]]:
             path.replace(folder / path.name)
         write_json(folder / RECORD, record)
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        shutil.rmtree(scratch)

@@ -12,7 +12,6 @@ traffic over the logits, and only positions with a target have any.
 import math
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -23,18 +22,17 @@ from torch.nn.functional import cross_entropy
 from transformers import AutoTokenizer, Gemma2Config, Gemma2ForCausalLM, PreTrainedTokenizerBase
 
 from tessera.demo.folders import filling
+from tessera.demo.reproducible import reproducibly
 from tessera.job import progress
 
 POSITIONS = 512  # longest text the models accept
-LONGEST = 96  # longest training sequence; what is beyond is cut
-BATCH_TOKENS = 2048
+LONGEST = 128  # longest training sequence; what is beyond is cut
+BATCH_TOKENS = 1024
 HELD_OUT = 400  # texts, at most a tenth
-PEAK_RATE = 6e-3
+PEAK_RATE = 1e-2
 WARM_UP = 0.1
 FINAL_RATE = 0.05  # share of the peak
 HEAD_DIM = 32
-INTER = 4
-INIT = 1.0
 
 Sequences = list[list[int]]
 
@@ -57,7 +55,7 @@ def train(
     """
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
     training, held_out = _split(_sequences(texts, tokenizer), seed)
-    with _reproducibly(seed, threads), filling(folder) as (scratch, record):
+    with reproducibly(seed, threads), filling(folder) as (scratch, record):
         model = _model(tokenizer, hidden_size, layers)
         losses, tokens = _fit(model, training, steps, seed)
         record.update(
@@ -84,13 +82,13 @@ def train(
 
 
 def _sequences(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> Sequences:
-    encoded = tokenizer(list(texts), truncation=True, max_length=LONGEST - 1)["input_ids"]
-    return [[*ids, tokenizer.eos_token_id] for ids in encoded]
+    encoded = tokenizer(list(texts), truncation=True, max_length=LONGEST)["input_ids"]
+    return [[*ids, tokenizer.eos_token_id][:LONGEST] for ids in encoded]
 
 
 def _split(sequences: Sequences, seed: int) -> tuple[Sequences, Sequences]:
     order = np.random.default_rng(seed).permutation(len(sequences))
-    held_out = min(HELD_OUT, len(sequences) // 10)
+    held_out = max(1, min(HELD_OUT, len(sequences) // 10))
     return [sequences[i] for i in order[held_out:]], [sequences[i] for i in order[:held_out]]
 
 
@@ -109,18 +107,16 @@ def _batches(sequences: Sequences, rng: np.random.Generator) -> Iterator[Sequenc
             yield batches[i]
 
 
-def _padded(batch: Sequences) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Inputs, attention mask and next tokens (-100 where there is none)."""
+def _padded(batch: Sequences) -> tuple[torch.Tensor, torch.Tensor]:
+    """Inputs and next tokens (-100 where there is none). Padding comes last, where causal attention never looks."""
     width = max(map(len, batch)) - 1
     ids = torch.zeros(len(batch), width, dtype=torch.long)
-    mask = torch.zeros_like(ids)
     targets = torch.full_like(ids, -100)
     for row, sequence in enumerate(batch):
         length = len(sequence) - 1
         ids[row, :length] = torch.tensor(sequence[:-1])
-        mask[row, :length] = 1
         targets[row, :length] = torch.tensor(sequence[1:])
-    return ids, mask, targets
+    return ids, targets
 
 
 # --- model ---------------------------------------------------------------------------------------------------------
@@ -131,13 +127,13 @@ def _model(tokenizer: PreTrainedTokenizerBase, hidden_size: int, layers: int) ->
     config = Gemma2Config(
         vocab_size=len(tokenizer),
         hidden_size=hidden_size,
-        intermediate_size=INTER * hidden_size,
+        intermediate_size=2 * hidden_size,
         num_hidden_layers=layers,
         num_attention_heads=heads,
         num_key_value_heads=max(1, heads // 2),
         head_dim=HEAD_DIM,
         query_pre_attn_scalar=HEAD_DIM,
-        initializer_range=INIT * hidden_size**-0.5,
+        initializer_range=hidden_size**-0.5,
         max_position_embeddings=POSITIONS,
         sliding_window=POSITIONS // 8,
         pad_token_id=tokenizer.pad_token_id,
@@ -150,9 +146,9 @@ def _model(tokenizer: PreTrainedTokenizerBase, hidden_size: int, layers: int) ->
 
 def _loss_of(model: Gemma2ForCausalLM, batch: Sequences) -> torch.Tensor:
     """Mean loss over the batch's targets; the head runs on positions that have one."""
-    ids, mask, targets = _padded(batch)
+    ids, targets = _padded(batch)
     kept = targets.flatten() >= 0
-    states = model.model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state.flatten(0, 1)[kept]
+    states = model.model(input_ids=ids, use_cache=False).last_hidden_state.flatten(0, 1)[kept]
     cap = model.config.final_logit_softcapping
     logits = torch.tanh(model.lm_head(states) / cap) * cap
     return cross_entropy(logits, targets.flatten()[kept])
@@ -211,16 +207,3 @@ def _unigram_entropy(training: Sequences, held_out: Sequences, vocabulary: int) 
     frequencies = counts(training) + 1
     seen = counts(held_out)
     return float(-(seen * np.log(frequencies / frequencies.sum())).sum() / seen.sum())
-
-
-@contextmanager
-def _reproducibly(seed: int, threads: int) -> Iterator[None]:
-    """Torch seeded and with so many threads, and afterwards as it was."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            yield
-    finally:
-        torch.set_num_threads(before)

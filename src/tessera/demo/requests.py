@@ -30,14 +30,13 @@ from tessera.demo.phrases import (
     PREVENTIONS,
     THINGS,
     VERBS,
-    Person,
 )
 from tessera.errors import UserError
 
 # Half of a corpus is harmful. Of the requests of each kind, this share asks to prevent something.
-PREVENTED = {"harmful": 0.32, "benefit": 0.70, "consent": 0.45, "own": 0.45}
+PREVENTED = {"harmful": 0.30, "benefit": 0.75, "consent": 0.45, "own": 0.45}
 # What makes the other half harmless. The first kind differs from harmful ones by interaction alone.
-HARMLESS = {"benefit": 0.55, "consent": 0.25, "own": 0.20}
+HARMLESS = {"benefit": 0.45, "consent": 0.30, "own": 0.25}
 
 
 class Meaning(NamedTuple):
@@ -137,8 +136,9 @@ class Wording(NamedTuple):
 
 
 def _wording(rng: np.random.Generator) -> Wording:
-    """A third of the requests is the bare question, a third has a sentence or two around it, a third is a letter."""
-    around, contexts = [(0, 0), (int(rng.integers(2)), 1), (1, int(rng.integers(2, 5)))][rng.integers(3)]
+    """Half of the requests are bare, a third has a sentence or two around them, the others are letters."""
+    shape = rng.choice(3, p=[1 / 2, 1 / 3, 1 / 6])
+    around, contexts = [(0, 0), (int(rng.integers(2)), 1), (1, int(rng.integers(2, 5)))][shape]
     return Wording(
         ask=int(rng.integers(len(ASKS))),
         prevention=int(rng.integers(len(PREVENTIONS))),
@@ -151,9 +151,7 @@ def _wording(rng: np.random.Generator) -> Wording:
 
 
 def _render(meaning: Meaning, wording: Wording, language: str) -> str:
-    consents = CONSENTS[wording.consent]
-    consent = consents.given if meaning.consent else consents.refused
-    core = [_question(meaning, wording, language), _filled(consent[language], PEOPLE[meaning.person], language)]
+    core = [_question(meaning, wording, language), _statement(meaning, wording, language)]
     contexts = [CONTEXTS[context][language] for context in wording.contexts]
     # Half of what is told comes before the question, so that its place in the text tells nothing either.
     before, after = contexts[: len(contexts) // 2], contexts[len(contexts) // 2 :]
@@ -170,30 +168,18 @@ def _render(meaning: Meaning, wording: Wording, language: str) -> str:
 
 def _question(meaning: Meaning, wording: Wording, language: str) -> str:
     thing = THINGS[meaning.thing]
-    verb = VERBS[(thing.against + thing.benefit)[meaning.verb]]
-    owned = thing.mine if meaning.own else thing.theirs
-    noun = _filled(owned[language], PEOPLE[meaning.person], language, capital=False)
-    prevention = PREVENTIONS[wording.prevention] if meaning.prevented else None
-    ask = ASKS[wording.ask][language]
-    if language == "de":
-        clause = f"{noun} {verb.bound['de']}"
-        if prevention is None:
-            return ask.format(do=f"{noun} {verb.plain['de']}", zu=clause, rest="")
-        return ask.format(do=prevention.plain["de"], zu=f"{prevention.german_with_zu}, {clause}", rest=f", {clause}")
-    action = f"{verb.plain[language]} {noun}"
-    if prevention is not None:
-        action = _joined(prevention.plain[language], f"{verb.bound[language]} {noun}", language)
-    return ask.format(do=action, de=_joined("de", action, language))
+    owned = (thing.mine if meaning.own else thing.theirs)[language].format(of=PEOPLE[meaning.person].of[language])
+    verb = VERBS[(thing.against + thing.benefit)[meaning.verb]][language]
+    # German puts the verb last.
+    action = f"{owned} {verb}" if language == "de" else f"{verb} {owned}"
+    if meaning.prevented:
+        action = PREVENTIONS[wording.prevention][language].format(do=action)
+    return ASKS[wording.ask][language].format(do=action)
 
 
-def _filled(phrase: str, person: Person, language: str, capital: bool = True) -> str:
-    """The phrase with the person in it; a sentence begins with a capital."""
-    text = phrase.format(who=person.who[language], of=person.of[language])
-    return text[0].upper() + text[1:] if capital else text
-
-
-def _joined(head: str, tail: str, language: str) -> str:
-    """The two with a space between, or run together where French elides."""
-    if language == "fr" and head.endswith("de") and tail[0] in "aeéèêiouy":
-        return f"{head[:-1]}'{tail}"
-    return f"{head} {tail}"
+def _statement(meaning: Meaning, wording: Wording, language: str) -> str:
+    consent = CONSENTS[wording.consent]
+    phrase = (consent.given if meaning.consent else consent.refused)[language]
+    person = PEOPLE[meaning.person]
+    sentence = phrase.format(who=person.who[language], of=person.of[language])
+    return sentence[0].upper() + sentence[1:]

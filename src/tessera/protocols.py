@@ -1,0 +1,339 @@
+"""Protocols: how examples are split, how C is chosen, and what a result consists of.
+
+Two protocols run over the same arms, and the same code runs them: a protocol is a way to make splits, a grid of C, a
+score to choose by, and a solver.
+
+- `paper` repeats the published procedure, quirks included: one stratified split of rows (duplicates may straddle it),
+  five folds, accuracy, one classifier a class, features as they are. It is there to be laid beside published numbers.
+- `strict` is the one to believe: several seeded splits that keep a group of examples together, inner folds that do too,
+  macro-F1, one joint classifier, features scaled by the training part.
+
+All arms of a dataset share their splits. C is chosen by inner folds of the training part. What else has to be chosen
+(layer, pooling, threshold) is chosen later, in `tessera.tables`, among cells: every cell carries the inner score it would
+be chosen by.
+
+A cell that cannot be computed is a row with the reason. Only what data can do to a cell is caught; the rest is a bug.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+from scipy import sparse
+
+from tessera import metrics, solvers
+from tessera.arms import Arm, given
+from tessera.errors import UserError
+from tessera.examples import Table
+from tessera.files import replacing
+from tessera.solvers import Fit, Matrix, Model, NotConverged, Scaling
+from tessera.splits import Split, paper_splits, strict_splits
+
+Array = npt.NDArray[Any]
+
+PAPER_C = (0.001, 0.01, 0.1, 1.0)
+
+METRICS = ("accuracy", "macro_f1", "auroc", "auprc", "ece", "brier")
+
+CELLS = pa.schema(
+    [(name, pa.string()) for name in ("model", "dataset", "head", "arm")]
+    + [("layer", pa.int32()), ("width", pa.int32()), ("pooling", pa.string()), ("threshold", pa.float64())]
+    + [("classifier", pa.string()), ("protocol", pa.string()), ("seed", pa.int32()), ("subset", pa.string())]
+    + [("c", pa.float64()), ("validation", pa.float64())]
+    + [(name, pa.int32()) for name in ("n_train", "n_test", "n_features", "n_classes")]
+    + [(name, pa.float64()) for name in METRICS]
+    + [("status", pa.string()), ("reason", pa.string())]
+)
+NUMPY = {pa.int32(): np.int32, pa.float64(): np.float64}
+IDENTITY = ("model", "dataset", "head", "arm", "layer", "width", "pooling")
+
+PREDICTIONS = pa.schema(
+    [
+        ("protocol", pa.string()),
+        ("seed", pa.int32()),
+        ("threshold", pa.float64()),
+        ("classifier", pa.string()),
+        ("example", pa.string()),
+        ("label", pa.string()),
+        ("predicted", pa.string()),
+        ("scores", pa.list_(pa.float32())),
+    ]
+)
+
+
+# --- protocols -----------------------------------------------------------------------------------------------------
+
+# Features of examples, their codes, the number of labels, parts, fits -> a model for each fit, or why there is none.
+Solve = Callable[[Matrix, Array, int, Array, Sequence[Fit]], Iterable[Model | NotConverged]]
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """A way from features to results: splits, a grid of C, the inner score that chooses from it, and a solver.
+
+    The solver is asked for by the scaling that the arm wants.
+    """
+
+    name: str
+    splits: Callable[[Array, Array], list[Split]]
+    cs: Sequence[float]
+    score: Callable[[Array, Array, int], float]
+    solver: Callable[[Scaling], Solve]
+
+
+def paper() -> Protocol:
+    """The published procedure: C by accuracy over five folds, one classifier a class, features as they are."""
+    return Protocol(
+        "paper",
+        paper_splits,
+        PAPER_C,
+        score=lambda truth, predicted, _: metrics.accuracy(truth, predicted),
+        solver=lambda _: solvers.one_vs_rest,
+    )
+
+
+def strict(*, seeds: int, test_size: float, inner_folds: int, c: Sequence[float]) -> Protocol:
+    """The one to believe: C by macro-F1 over inner folds, one joint classifier, features scaled by the training part."""
+    return Protocol(
+        "strict",
+        partial(strict_splits, seeds=seeds, test_size=test_size, inner_folds=inner_folds),
+        sorted(c),
+        score=metrics.macro_f1,
+        solver=lambda scaling: partial(solvers.multinomial, scaling=scaling),
+    )
+
+
+# --- one arm under one protocol ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Failed:
+    """In place of a result: why the data do not allow one."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The C that the inner folds choose, and their mean score of it."""
+
+    c: float
+    validation: float
+
+
+@dataclass(frozen=True)
+class Result:
+    """What the chosen model says of each test example."""
+
+    choice: Choice
+    n_features: int
+    predicted: Array
+    scores: Array
+
+
+class Probe:
+    """An arm under a protocol on a dataset."""
+
+    def __init__(self, arm: Arm, protocol: Protocol, codes: Array, n_classes: int) -> None:
+        self.arm, self.protocol, self.codes, self.n_classes = arm, protocol, codes, n_classes
+        with_c = arm.classifier != "majority"
+        self.cs = protocol.cs if with_c else [1.0]
+        self.solve: Solve = protocol.solver(arm.scaling) if with_c else solvers.majority
+
+    def results(self, splits: list[Split]) -> list[Result | Failed]:
+        """The result of each split. C is chosen on the training part before anything looks at the test part."""
+        choices = self._choices(splits)
+        chosen = [(split, choice) for split, choice in zip(splits, choices, strict=True) if isinstance(choice, Choice)]
+        fitted = self._fitted([split.train for split, _ in chosen], [[choice.c] for _, choice in chosen])
+        return [
+            choice if isinstance(choice, Failed) else self._result(split, choice, *next(fitted))
+            for split, choice in zip(splits, choices, strict=True)
+        ]
+
+    def _choices(self, splits: list[Split]) -> list[Choice | Failed]:
+        failed = {which: reason for which, split in enumerate(splits) if (reason := self._obstacle(split))}
+        inner = [(which, *fold) for which, split in enumerate(splits) if which not in failed for fold in split.inner()]
+        scores: dict[int, list[float]] = {which: [] for which in range(len(splits))}
+        fitted = self._fitted([fit for _, fit, _ in inner], [self.cs] * len(inner))
+        for (which, _, held_out), (X, models) in zip(inner, fitted, strict=True):
+            unseen = X[held_out]
+            for c, model in zip(self.cs, models, strict=True):
+                if isinstance(model, NotConverged):
+                    failed.setdefault(which, f"C = {c:g} on an inner fold: {model.why}")
+                else:
+                    predicted = model.predict(unseen)
+                    scores[which].append(self.protocol.score(self.codes[held_out], predicted, self.n_classes))
+        return [Failed(failed[which]) if which in failed else self._choice(scores[which]) for which in scores]
+
+    def _choice(self, scores: list[float]) -> Choice:
+        """The C with the best mean over the folds; of equal ones the smallest."""
+        means = np.array(scores).reshape(-1, len(self.cs)).mean(axis=0)
+        best = int(means.argmax())
+        return Choice(self.cs[best], float(means[best]))
+
+    def _obstacle(self, split: Split) -> str:
+        """Why there is nothing to choose in this split; empty if there is."""
+        if split.problem or self.arm.classifier == "majority":
+            return split.problem
+        X = self.arm.features(split.train)
+        if not_finite := np.count_nonzero(~np.isfinite(X if isinstance(X, np.ndarray) else X.data)):
+            return f"{not_finite} feature values are not finite"
+        return "" if solvers.varies(X[split.train]) else "no feature varies in the training part"
+
+    def _fitted(
+        self, parts: list[Array], cs: Sequence[Sequence[float]]
+    ) -> Iterator[tuple[Matrix, Sequence[Model | NotConverged]]]:
+        """For each part the features of all examples, as they are fitted to it, and a model for each of its C.
+
+        Parts that share their features go to the solver together.
+        """
+        batches = [[part] for part in range(len(parts))] if self.arm.fitted else [list(range(len(parts)))] * bool(parts)
+        for batch in batches:
+            of_batch = np.array([parts[part] for part in batch])
+            X, rows = self.arm.features(of_batch[0]), of_batch.any(axis=0)
+            fits = [Fit(place, c) for place, part in enumerate(batch) for c in cs[part]]
+            models = iter(self.solve(X[rows], self.codes[rows], self.n_classes, of_batch[:, rows], fits))
+            for part in batch:
+                yield X, [next(models) for _ in cs[part]]
+
+    def _result(
+        self, split: Split, choice: Choice, X: Matrix, models: Sequence[Model | NotConverged]
+    ) -> Result | Failed:
+        (model,) = models
+        if isinstance(model, NotConverged):
+            return Failed(f"C = {choice.c:g} on the training part: {model.why}")
+        test = X[~split.train]
+        return Result(choice, X.shape[1], model.predict(test), model.probabilities(test))
+
+
+# --- a probe job ---------------------------------------------------------------------------------------------------
+
+
+def run(
+    features: Matrix | Arm,
+    table: Table,
+    *,
+    identity: dict[str, Any],
+    thresholds: Sequence[float | None],
+    protocols: Sequence[str],
+    strict_settings: dict[str, Any],
+) -> tuple[pa.Table, pa.Table]:
+    """Cells and predictions of one arm of a dataset: every threshold under every protocol.
+
+    `features` are pooled features with a row for each row of the table, or an arm that makes its own, to which
+    thresholds do not apply. `identity` holds the values of the columns `IDENTITY`.
+    """
+    named = {name: identity[name] for name in IDENTITY}
+    labels = sorted(set(table.labels))
+    code = {label: place for place, label in enumerate(labels)}
+    codes = np.array([code[label] for label in table.labels], np.intp)
+    chosen = [paper() if name == "paper" else strict(**strict_settings) for name in protocols]
+    cells: list[dict[str, Any]] = []
+    answers: list[tuple[dict[str, Any], Split, Result]] = []
+    for protocol in chosen:
+        splits = protocol.splits(codes, table.groups)
+        for threshold, arm in _arms(features, thresholds, len(table)):
+            key = {"protocol": protocol.name, "threshold": threshold, "classifier": arm.classifier}
+            results = Probe(arm, protocol, codes, len(labels)).results(splits)
+            for split, result in zip(splits, results, strict=True):
+                of_split = {**named, **key, "seed": split.seed, "n_classes": len(labels)}
+                cells += _cells(of_split, split, result, codes, table.subsets)
+                if isinstance(result, Result):
+                    answers.append((of_split, split, result))
+    return _table(cells, CELLS), _predictions(answers, table, labels)
+
+
+def _arms(
+    features: Matrix | Arm, thresholds: Sequence[float | None], examples: int
+) -> Iterator[tuple[float | None, Arm]]:
+    if not isinstance(features, np.ndarray) and not sparse.issparse(features):
+        yield None, features
+        return
+    X = cast(Matrix, features)
+    if X.shape[0] != examples:
+        wrong = f"{X.shape[0]} rows of features for {examples} examples"
+        raise UserError("features", wrong, "run the capture again on this dataset")
+    for threshold in thresholds:
+        yield threshold, given(X, threshold)
+
+
+def _cells(
+    key: dict[str, Any], split: Split, result: Result | Failed, codes: Array, subsets: Array
+) -> Iterator[dict[str, Any]]:
+    """A row for the whole test part, and one for each subset if there are several."""
+    test = ~split.train
+    names = sorted(set(subsets))
+    for subset in ["all", *(names if len(names) > 1 else [])]:
+        inside = np.ones(test.sum(), dtype=bool) if subset == "all" else subsets[test] == subset
+        sizes = {"n_train": int(split.train.sum()), "n_test": int(inside.sum())}
+        row = key | {"subset": subset} | sizes | _scored(result, codes[test], inside)
+        yield row if key["classifier"] != "majority" else row | {"c": None}
+
+
+def _scored(result: Result | Failed, truth: Array, inside: Array) -> dict[str, Any]:
+    if isinstance(result, Failed):
+        return {"status": "failed", "reason": result.reason}
+    classifier = {"validation": result.choice.validation, "n_features": result.n_features, "c": result.choice.c}
+    if not inside.any():
+        return classifier | {"status": "failed", "reason": "no example of this subset is in the test part"}
+    scores = metrics.all_of(truth[inside], result.predicted[inside], result.scores[inside])
+    return classifier | scores | {"status": "ok", "reason": ""}
+
+
+def _predictions(answers: list[tuple[dict[str, Any], Split, Result]], table: Table, labels: list[str]) -> pa.Table:
+    rows: list[dict[str, Any]] = []
+    for key, split, result in answers:
+        tested = np.flatnonzero(~split.train)
+        rows += [
+            key | {"example": table.ids[row], "label": table.labels[row], "predicted": labels[code]}
+            for row, code in zip(tested, result.predicted, strict=True)
+        ]
+    scores = np.concatenate([np.empty((0, len(labels))), *(result.scores for _, _, result in answers)])
+    schema = PREDICTIONS.with_metadata({"labels": json.dumps(labels)})
+    named = [_column([row[field.name] for row in rows], field.type) for field in schema if field.name != "scores"]
+    return pa.table([*named, _lists(scores)], schema=schema)
+
+
+def _table(rows: list[dict[str, Any]], schema: pa.Schema) -> pa.Table:
+    return pa.table([_column([row.get(field.name) for row in rows], field.type) for field in schema], schema=schema)
+
+
+def _column(values: list[Any], kind: pa.DataType) -> pa.Array:
+    """A column of text or numbers. Made from buffers, because pyarrow imports pandas to look at any Python value."""
+    here = np.array([value is not None for value in values])
+    nulls = None if here.all() else pa.py_buffer(np.packbits(here, bitorder="little"))
+    if kind == pa.string():
+        spelled = [b"" if value is None else value.encode() for value in values]
+        ends = np.cumsum([0, *map(len, spelled)]).astype(np.int32)
+        buffers = [nulls, pa.py_buffer(ends), pa.py_buffer(b"".join(spelled))]
+    else:
+        numbers = np.array([0 if value is None else value for value in values], NUMPY[kind])
+        buffers = [nulls, pa.py_buffer(numbers)]
+    return pa.Array.from_buffers(kind, len(values), buffers)
+
+
+def _lists(rows: Array) -> pa.Array:
+    """A list column of float32 rows, from buffers for the same reason."""
+    values = np.ascontiguousarray(rows, np.float32)
+    ends = np.arange(0, rows.size + 1, rows.shape[1], dtype=np.int32)
+    inner = pa.Array.from_buffers(pa.float32(), rows.size, [None, pa.py_buffer(values)])
+    return pa.Array.from_buffers(pa.list_(pa.float32()), len(rows), [None, pa.py_buffer(ends)], children=[inner])
+
+
+def predictions_path(path: Path | str) -> Path:
+    """Where the predictions lie that belong to a file of cells."""
+    return Path(path).with_suffix(".predictions.parquet")
+
+
+def write(cells: pa.Table, predictions: pa.Table, path: Path | str) -> None:
+    """Write both files of a probe; the cells last, as the file by which the job is known to be done."""
+    for table, target in ((predictions, predictions_path(path)), (cells, path)):
+        with replacing(target) as partial_path:
+            pq.write_table(table, partial_path, compression="zstd")

@@ -1,0 +1,335 @@
+"""Protocols: the published one against a plain scikit-learn script, the strict one against leaks."""
+
+import json
+import warnings
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from scipy import sparse
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import accuracy_score, f1_score
+from sklearn.model_selection import GridSearchCV, train_test_split
+from sklearn.multiclass import OneVsRestClassifier
+
+from tessera import arms, protocols, solvers
+from tessera.errors import UserError
+from tessera.examples import Table
+from tessera.protocols import CELLS, PREDICTIONS, Failed, Probe, Result
+
+STRICT = {"seeds": 2, "test_size": 0.25, "inner_folds": 3, "c": [1.0, 0.01]}
+IDENTITY = {
+    "model": "small", "dataset": "toy", "head": "layer-1", "arm": "sae", "layer": 1, "width": 30, "pooling": "sum"
+}  # fmt: skip
+
+
+def world(n=160, d=30, n_classes=3, seed=0):
+    rng = np.random.default_rng(seed)
+    codes = rng.integers(0, n_classes, n)
+    X = rng.gamma(1.0, 1.0, (n, d)) * (rng.random((n, d)) < 0.3)
+    X[np.arange(n), codes] += rng.gamma(1.5, 1.0, n)
+    return X.astype(np.float32), codes
+
+
+def table(codes, groups=None, subsets=None, texts=None):
+    n = len(codes)
+    labels = np.array([f"label {code}" for code in codes], dtype=object)
+    subsets = np.array(subsets if subsets is not None else ["all"] * n, dtype=object)
+    groups = np.arange(n) if groups is None else groups
+    texts = texts or [f"text {code}" for code in codes]
+    return Table([f"id-{row}" for row in range(n)], texts, None, labels, subsets, [None] * n, groups)
+
+
+def run(X, codes, *, which=("strict",), thresholds=(None,), settings=STRICT, **columns):
+    return protocols.run(
+        X,
+        table(codes, **columns),
+        identity=IDENTITY,
+        thresholds=thresholds,
+        protocols=which,
+        strict_settings=settings,
+    )
+
+
+# --- the published protocol ----------------------------------------------------------------------------------------
+
+
+def plain_script(X, labels):
+    """The published procedure as anyone would write it with scikit-learn."""
+    X_train, X_test, y_train, y_test = train_test_split(
+        X.astype(np.float64), labels, test_size=0.2, random_state=42, stratify=labels
+    )
+    regression = LogisticRegression(solver="lbfgs", max_iter=5000)
+    one_vs_rest = len(set(labels)) > 2
+    grid = {"estimator__C" if one_vs_rest else "C": [0.001, 0.01, 0.1, 1.0]}
+    search = GridSearchCV(OneVsRestClassifier(regression) if one_vs_rest else regression, grid, scoring="accuracy")
+    search.fit(X_train, y_train)
+    predicted = search.predict(X_test)
+    return {
+        "c": next(iter(search.best_params_.values())),
+        "validation": search.best_score_,
+        "accuracy": accuracy_score(y_test, predicted),
+        "macro_f1": f1_score(y_test, predicted, average="macro"),
+    }, search.predict_proba(X_test)
+
+
+SHAPES = {"two classes": (200, 25, 2), "four classes": (240, 30, 4), "more features than examples": (90, 200, 3)}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("form", [np.asarray, sparse.csr_matrix])
+def test_paper_is_what_a_plain_scikit_learn_script_gives(shape, form):
+    X, codes = world(*SHAPES[shape], seed=3)
+    cells, predictions = run(form(X), codes, which=["paper"])
+    expected, probabilities = plain_script(X, table(codes).labels.tolist())
+    (cell,) = cells.to_pylist()
+    assert {name: cell[name] for name in expected} == pytest.approx(expected, abs=1e-12)
+    assert cell["seed"] == 42
+    # The script's test part is shuffled, so the rows are compared as sets of rows.
+    found = np.array(predictions["scores"].to_pylist())
+    np.testing.assert_allclose(found[np.lexsort(found.T)], probabilities[np.lexsort(probabilities.T)], atol=1e-5)
+
+
+# --- the strict protocol --------------------------------------------------------------------------------------------
+
+
+def test_all_arms_of_a_dataset_are_tested_on_the_same_examples():
+    X, codes = world()
+    sae, hidden = run(sparse.csr_matrix(X), codes)[1], run(X[:, :8], codes)[1]
+    words = run(arms.on_text("tfidf-char", table(codes)), codes)[1]
+    for other in (hidden, words):
+        assert sae.select(["protocol", "seed", "example", "label"]) == other.select(
+            ["protocol", "seed", "example", "label"]
+        )
+
+
+# --- leaks ---------------------------------------------------------------------------------------------------------
+
+
+def one_split(codes, **settings):
+    protocol = protocols.strict(**(STRICT | {"seeds": 1} | settings))
+    return protocol, protocol.splits(codes, np.arange(len(codes)))
+
+
+def probe(arm, codes, **settings):
+    protocol, splits = one_split(codes, **settings)
+    (result,) = Probe(arm, protocol, codes, int(codes.max()) + 1).results(splits)
+    assert isinstance(result, Result)
+    return result, splits[0]
+
+
+def test_a_feature_that_tells_the_label_in_the_test_part_alone_is_worth_nothing():
+    rng = np.random.default_rng(0)
+    codes = rng.integers(0, 2, 400)
+    X = rng.standard_normal((400, 10)).astype(np.float32)
+    _, (split,) = one_split(codes)
+    planted = np.where(split.train, rng.integers(0, 2, 400), codes)[:, None].astype(np.float32)
+    result, _ = probe(arms.given(np.hstack([X, 5 * planted]), None), codes)
+    found = np.mean(result.predicted == codes[~split.train])
+    assert 0.35 < found < 0.65
+    # The same feature where training sees it, so that the test could fail.
+    everywhere, _ = probe(arms.given(np.hstack([X, 5 * codes[:, None].astype(np.float32)]), None), codes)
+    assert np.mean(everywhere.predicted == codes[~split.train]) == 1
+
+
+@pytest.mark.parametrize("form", [np.asarray, sparse.csr_matrix])
+def test_what_the_test_part_holds_changes_neither_choice_nor_model(form):
+    X, codes = world(240, seed=5)
+    result, split = probe(arms.given(form(X), None), codes)
+    spoilt = X.copy()
+    spoilt[~split.train] = 100 * np.random.default_rng(1).random((int((~split.train).sum()), X.shape[1]))
+    other, _ = probe(arms.given(form(spoilt), None), codes)
+    assert other.choice.c == result.choice.c
+    assert other.choice.validation == pytest.approx(result.choice.validation, abs=1e-12)
+
+    class ScaledByEverything:
+        """What a careless program does, to show that it would be caught."""
+
+        classifier, scaling, fitted = "l2", "all alike", False
+
+        def __init__(self, features):
+            self.X = form((features / features.std(axis=0)).astype(np.float32))
+
+        def features(self, train):
+            return self.X
+
+    careless, spoilt_too = (probe(ScaledByEverything(features), codes)[0] for features in (X, spoilt))
+    assert careless.choice.validation != pytest.approx(spoilt_too.choice.validation, abs=1e-12)
+
+
+def test_an_arm_that_is_fitted_is_fitted_to_each_inner_fold_and_to_the_training_part():
+    X, codes = world(120)
+    seen = []
+
+    class Watched:
+        classifier, scaling, fitted = "l2", "each feature", True
+
+        def features(self, train):
+            seen.append(train.copy())
+            return X
+
+    _, split = probe(Watched(), codes)
+    wanted = [fit for fit, _ in split.inner()] + [split.train]
+    for part in wanted:
+        assert any(np.array_equal(part, train) for train in seen)
+    for train in seen:
+        assert not train[~split.train].any()
+
+
+def test_c_is_the_best_by_mean_inner_macro_f1_and_of_equal_ones_the_smallest():
+    X, codes = world(200, seed=7)
+    result, split = probe(arms.given(X, None), codes, c=[10.0, 0.01, 0.1, 1.0])
+    means = {}
+    for c in (0.01, 0.1, 1.0, 10.0):
+        scores = []
+        for fit, held_out in split.inner():
+            part = np.ones((1, fit.sum()), dtype=bool)
+            (model,) = solvers.multinomial(
+                X[fit], codes[fit], 3, part, [solvers.Fit(0, c)], scaling="each feature", tolerance=1e-9
+            )
+            scores.append(f1_score(codes[held_out], model.predict(X[held_out]), average="macro"))
+        means[c] = np.mean(scores)
+    assert result.choice.validation == pytest.approx(max(means.values()), abs=0.01)
+    assert means[result.choice.c] == pytest.approx(max(means.values()), abs=0.01)
+    constant = np.repeat([0.0, 1.0], 100)[:, None].astype(np.float32)
+    tied, _ = probe(arms.given(constant, None), np.repeat([0, 1], 100), c=[10.0, 0.01, 0.1, 1.0])
+    assert tied.choice.c == 0.01
+
+
+# --- cells that cannot be computed ---------------------------------------------------------------------------------
+
+
+def reasons(cells):
+    return {row["reason"] for row in cells.to_pylist() if row["status"] == "failed"}
+
+
+@pytest.mark.parametrize("which", ["paper", "strict"])
+def test_features_that_are_not_finite_or_do_not_vary_are_failed_cells(which):
+    X, codes = world()
+    broken = X.copy()
+    broken[3, 4], broken[7, 1] = np.nan, np.inf
+    for form in (np.asarray, sparse.csr_matrix):
+        assert reasons(run(form(broken), codes, which=[which])[0]) == {"2 feature values are not finite"}
+        still = np.zeros_like(X)
+        assert reasons(run(form(still), codes, which=[which])[0]) == {"no feature varies in the training part"}
+    assert reasons(run(np.empty((160, 0), np.float32), codes, which=[which])[0])
+
+
+def test_a_fit_that_does_not_converge_is_a_failed_cell_and_the_others_go_on(monkeypatch):
+    X, codes = world(seed=8)
+    multinomial = solvers.multinomial
+
+    def impatient(*arguments, scaling):
+        return multinomial(*arguments, scaling=scaling, steps=6)
+
+    monkeypatch.setattr(solvers, "multinomial", impatient)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        cells, predictions = run(X, codes, which=["strict", "paper"], settings=STRICT | {"c": [1e-4, 50.0]})
+    failed = [row for row in cells.to_pylist() if row["protocol"] == "strict"]
+    assert {row["status"] for row in failed} == {"failed"}
+    assert all("C = 50 on an inner fold: not done after 6 steps" in row["reason"] for row in failed)
+    assert all(row["macro_f1"] is None and row["n_train"] == 120 for row in failed)
+    assert set(predictions["protocol"].to_pylist()) == {"paper"}
+
+
+def test_a_bug_is_not_taken_for_a_failed_cell(monkeypatch):
+    X, codes = world()
+    monkeypatch.setattr(solvers, "multinomial", lambda *_, scaling: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run(X, codes)
+
+
+def test_features_of_another_dataset_are_refused():
+    X, codes = world()
+    with pytest.raises(UserError, match="159 rows of features for 160 examples"):
+        run(X[:-1], codes)
+
+
+# --- cells and predictions -----------------------------------------------------------------------------------------
+
+
+def test_there_is_a_cell_for_each_threshold_protocol_seed_and_subset():
+    X, codes = world()
+    subsets = np.where(np.arange(160) % 4 == 0, "de", "en")
+    cells, predictions = run(
+        sparse.csr_matrix(X), codes, which=["paper", "strict"], thresholds=[None, 1.0], subsets=subsets
+    )
+    assert cells.schema.equals(CELLS)
+    rows = cells.to_pylist()
+    keys = {(row["threshold"], row["protocol"], row["seed"], row["subset"]) for row in rows}
+    seeds = [("paper", 42), ("strict", 0), ("strict", 1)]
+    assert keys == {(t, *seed, s) for t in (None, 1.0) for seed in seeds for s in ("all", "de", "en")}
+    assert len(rows) == len(keys)
+    for row in rows:
+        assert {name: row[name] for name in IDENTITY} == IDENTITY
+        assert (row["status"], row["reason"], row["classifier"], row["n_features"]) == ("ok", "", "l2", 30)
+    by_subset = {row["subset"]: row for row in rows if row["seed"] == 42 and row["threshold"] is None}
+    assert by_subset["de"]["n_test"] + by_subset["en"]["n_test"] == by_subset["all"]["n_test"] == 32
+    right = sum(by_subset[subset]["accuracy"] * by_subset[subset]["n_test"] for subset in ("de", "en"))
+    assert right == pytest.approx(by_subset["all"]["accuracy"] * 32)
+    assert predictions.num_rows == sum(row["n_test"] for row in rows if row["subset"] == "all")
+
+
+def test_predictions_say_what_the_metrics_were_computed_from():
+    X, codes = world()
+    cells, predictions = run(X, codes, which=["strict"])
+    assert predictions.schema.equals(PREDICTIONS, check_metadata=False)
+    labels = json.loads(predictions.schema.metadata[b"labels"])
+    assert labels == ["label 0", "label 1", "label 2"]
+    for cell in cells.to_pylist():
+        rows = [row for row in predictions.to_pylist() if row["seed"] == cell["seed"]]
+        assert len(rows) == cell["n_test"]
+        truth, predicted = [row["label"] for row in rows], [row["predicted"] for row in rows]
+        assert cell["macro_f1"] == pytest.approx(f1_score(truth, predicted, average="macro"))
+        assert [labels[int(np.argmax(row["scores"]))] for row in rows] == predicted
+        np.testing.assert_allclose([sum(row["scores"]) for row in rows], 1, atol=1e-6)
+
+
+def test_a_subset_without_test_examples_is_a_failed_slice_of_a_good_cell():
+    X, codes = world()
+    subsets = ["rare"] + ["common"] * 159
+    rows = run(X, codes, subsets=subsets)[0].to_pylist()
+    rare = [row for row in rows if row["subset"] == "rare"]
+    assert {row["reason"] for row in rare if row["n_test"] == 0} == {"no example of this subset is in the test part"}
+    assert all(row["status"] == "ok" for row in rows if row["subset"] == "common")
+    assert any(row["n_test"] == 0 for row in rare)
+
+
+def test_the_majority_arm_answers_with_the_largest_class_and_has_no_c():
+    codes = np.repeat([0, 1], [60, 40])
+    cells, predictions = run(arms.on_text("majority", table(codes)), codes, which=["paper", "strict"])
+    assert set(predictions["predicted"].to_pylist()) == {"label 0"}
+    for row in cells.to_pylist():
+        assert (row["status"], row["classifier"], row["c"], row["n_features"]) == ("ok", "majority", None, 0)
+        assert row["auroc"] == pytest.approx(0.5)
+        assert row["accuracy"] == pytest.approx(0.6, abs=0.02)
+
+
+@pytest.mark.parametrize("name", ["tfidf-word", "tfidf-char"])
+def test_text_arms_go_through_both_protocols(name):
+    rng = np.random.default_rng(0)
+    codes = np.tile([0, 1], 60)
+    words = np.array(["alpha beta gamma", "delta epsilon zeta"])
+    texts = [f"{words[code]} {rng.choice(['one', 'two', 'three'])}" for code in codes]
+    cells, _ = run(arms.on_text(name, table(codes, texts=texts)), codes, which=["paper", "strict"], thresholds=[1.0])
+    for row in cells.to_pylist():
+        assert (row["status"], row["threshold"]) == ("ok", None)
+        assert row["accuracy"] == 1
+
+
+def test_the_same_inputs_give_the_same_bytes(tmp_path):
+    X, codes = world()
+    for name in ("first", "again"):
+        protocols.write(*run(sparse.csr_matrix(X), codes, which=["paper", "strict"]), tmp_path / name / "sum.parquet")
+    for file in ("sum.parquet", "sum.predictions.parquet"):
+        assert (tmp_path / "first" / file).read_bytes() == (tmp_path / "again" / file).read_bytes()
+    cells = pq.ParquetFile(tmp_path / "first" / "sum.parquet").read()
+    assert cells.schema.equals(CELLS, check_metadata=False)
+
+
+def test_failed_is_not_a_result():
+    X, _ = world()
+    protocol, splits = one_split(np.zeros(160, int))
+    (result,) = Probe(arms.given(X, None), protocol, np.zeros(160, int), 1).results(splits)
+    assert result == Failed("there is only one label")
