@@ -205,7 +205,9 @@ class Strict(Entry):
     """The strict protocol: seeded, grouped splits; everything chosen by inner folds on the training part alone."""
 
     seeds: int = Field(5, ge=2, le=100, description="How many splits.")
-    test_size: float = Field(0.2, gt=0, lt=1, description="Share of the groups that is held out in each split.")
+    test_size: float = Field(
+        0.2, gt=0, lt=1, description="Share of each label's examples that is held out in each split, in whole groups."
+    )
     inner_folds: int = Field(3, ge=2, le=20, description="Folds of the training part that choose the configuration.")
     c: list[Annotated[float, Field(gt=0)]] = Field(
         [0.01, 0.1, 1.0, 10.0], min_length=1, description="Inverse regularisation strengths to choose from."
@@ -242,7 +244,7 @@ class DemoDocstrings(Entry):
         min_length=2,
         description="Installed packages to read; each is a class.",
     )
-    per_library: int = Field(260, ge=10, description="Examples of each class.")
+    per_library: int = Field(250, ge=10, description="Examples of each class.")
 
 
 class DemoRequests(Entry):
@@ -262,7 +264,7 @@ class DemoLanguageModel(Entry):
 def _demo_models() -> dict[Literal["small", "large"], DemoLanguageModel]:
     return {
         "small": DemoLanguageModel(hidden_size=64, layers=4, steps=300),
-        "large": DemoLanguageModel(hidden_size=128, layers=6, steps=300),
+        "large": DemoLanguageModel(hidden_size=128, layers=6, steps=250),
     }
 
 

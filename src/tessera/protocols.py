@@ -272,7 +272,8 @@ def _cells(
     names = sorted(set(subsets))
     for subset in ["all", *(names if len(names) > 1 else [])]:
         inside = np.ones(test.sum(), dtype=bool) if subset == "all" else subsets[test] == subset
-        sizes = {"n_train": int(split.train.sum()), "n_test": int(inside.sum())}
+        n_train = int(split.train.sum())
+        sizes = {"n_train": n_train, "n_test": int(inside.sum()) if n_train else 0}
         row = key | {"subset": subset} | sizes | _scored(result, codes[test], inside)
         yield row if key["classifier"] != "majority" else row | {"c": None}
 

@@ -11,7 +11,7 @@ from typing import Any
 from sae_lens import SAE
 
 from tessera.errors import UserError
-from tessera.files import read_json
+from tessera.files import read_json, write_json
 from tessera.hub import hub_trouble
 from tessera.saes import CONFIG, WEIGHTS, Sae
 from tessera.snapshots import write_record
@@ -27,6 +27,8 @@ def store(name: str, entry: dict[str, Any], folder: Path, given: Path | None, mo
         sae = _from_folder(given, key)
     folder.mkdir(parents=True, exist_ok=True)
     sae.save_model(folder)
+    # sae-lens writes the keys in an order that changes from run to run, and the file's hash is part of an identity.
+    write_json(folder / CONFIG, read_json(folder / CONFIG))
     _check(folder, key, entry, read_json(model_record))
     raw = read_json(folder / CONFIG)
     shapes = {name: raw[name] for name in ("architecture", "d_in", "d_sae")}

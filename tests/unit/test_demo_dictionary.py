@@ -8,7 +8,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tessera.demo import dictionary, language_model, requests, tokenizer
 from tessera.errors import UserError
-from tessera.files import read_json, sha256_file
+from tessera.files import canonical_json, read_json, sha256_file
 
 TEXTS = [row["text"] for row in requests.generate(60, seed=1)]
 SHAPE: dict[str, Any] = {"layer": 1, "width": 128, "steps": 300, "seed": 5, "threads": 1}
@@ -126,6 +126,7 @@ def test_held_out_texts_are_not_trained_on(model: Path) -> None:
 def test_the_metadata_names_the_model_and_the_place(model: Path, tmp_path: Path) -> None:
     dictionary.train(model, TEXTS, tmp_path, architecture="jumprelu", **{**SHAPE, "steps": 5})
     config = read_json(tmp_path / "cfg.json")
+    assert (tmp_path / "cfg.json").read_text() == canonical_json(config)
     assert config["metadata"]["model_name"] == "tiny"
     assert config["metadata"]["hook_name"] == "blocks.1.hook_resid_post"
     assert config["metadata"]["prepend_bos"] is True

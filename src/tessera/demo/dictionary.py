@@ -31,6 +31,7 @@ from transformers import AutoModel, AutoTokenizer
 from tessera.demo.folders import filling
 from tessera.demo.reproducible import reproducibly
 from tessera.errors import UserError
+from tessera.files import read_json, write_json
 from tessera.job import progress
 
 Architecture = Literal["standard", "topk", "batchtopk", "jumprelu"]
@@ -39,7 +40,7 @@ TOKENS = 40_000  # harvested, about
 HELD_OUT = 0.1  # of the texts
 BATCH = 256
 RATE = 3e-3
-ACTIVE = 24  # features a token that every architecture aims at
+ACTIVE = 12  # features a token that every architecture aims at
 DEAD_AFTER = 100  # steps without firing, after which a feature is helped back
 
 # What sparsity costs, so that about `ACTIVE` features fire. With activations scaled to norm sqrt(d_in), squared errors
@@ -73,7 +74,9 @@ def train(
         sae.cfg.metadata.hook_name = f"blocks.{layer}.hook_resid_post"
         sae.cfg.metadata.prepend_bos = True
         _fit(sae, training, steps, seed)
-        sae.save_inference_model(scratch)
+        _, config = sae.save_inference_model(scratch)
+        # sae-lens writes the keys in an order that changes from run to run.
+        write_json(config, read_json(config))
         record.update(
             layer=layer,
             width=width,

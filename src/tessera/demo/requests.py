@@ -3,7 +3,7 @@
 A meaning combines who owns a thing, what is done to it, whether that is to happen or to be prevented, whose consent is
 spoken of and whether it was given. A request is harmful when it works against the owner of somebody else's thing
 without consent: by doing what harms, or by preventing what helps. So the label follows exactly from the combination,
-and hardly from a word: `poison` and `protect`, `stop` and `permission` occur on both sides equally often.
+and hardly from a word: `poison` and `protect`, `nobody` and `permission` occur on both sides.
 
 It is not pure parity either, which nothing simple could learn. Some harmless requests concern the speaker's own things,
 consent is given in harmless requests only, and harmful ones ask for prevention less often, so that single words carry a
