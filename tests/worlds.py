@@ -33,7 +33,9 @@ def write_reviews(path: Path, n: int = 90, seed: int = 0) -> None:
         writer.writerow(["review", "topic", "part"])
         for i in range(n):
             topic = list(TOPICS)[i % 3]
-            words = [str(rng.choice(TOPICS[topic] if rng.random() < 0.4 else COMMON)) for _ in range(rng.integers(4, 18))]
+            words = [
+                str(rng.choice(TOPICS[topic] if rng.random() < 0.4 else COMMON)) for _ in range(rng.integers(4, 18))
+            ]
             writer.writerow([" ".join(words), topic, "north" if i % 2 else "south"])
 
 

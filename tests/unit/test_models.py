@@ -17,7 +17,10 @@ KV = {"num_key_value_heads": 2, "head_dim": 8}
 SPECIAL = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
 
 CONFIGS: dict[str, Any] = {
-    "gemma2": (transformers.Gemma2Config, {**SMALL, **WIDE, **KV, **SPECIAL, "attn_logit_softcapping": 2.0, "initializer_range": 0.3}),
+    "gemma2": (
+        transformers.Gemma2Config,
+        {**SMALL, **WIDE, **KV, **SPECIAL, "attn_logit_softcapping": 2.0, "initializer_range": 0.3},
+    ),
     "gemma3": (transformers.Gemma3TextConfig, {**SMALL, **WIDE, **KV, **SPECIAL}),
     "llama": (transformers.LlamaConfig, {**SMALL, **WIDE, **SPECIAL}),
     "qwen2": (transformers.Qwen2Config, {**SMALL, **WIDE, **SPECIAL, "num_key_value_heads": 2}),

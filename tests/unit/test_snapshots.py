@@ -40,7 +40,9 @@ def test_pickled_weights_are_refused(tmp_path: Path, tiny_model: Path) -> None:
     origin = changed(tmp_path, tiny_model)
     (origin / "model.safetensors").unlink()
     torch.save({}, origin / "pytorch_model.bin")
-    with pytest.raises(UserError, match=r"models\.m\.source: .*pytorch_model\.bin, a pickle.* Mend: save the model with"):
+    with pytest.raises(
+        UserError, match=r"models\.m\.source: .*pytorch_model\.bin, a pickle.* Mend: save the model with"
+    ):
         store_model(tmp_path, origin)
     assert not (tmp_path / "stored/pytorch_model.bin").exists()
 

@@ -27,7 +27,7 @@ rule demo_tokenizer:
     input:
         prose=rules.demo_texts.output.prose,
     output:
-        "results/demo/tokenizer/tokenizer.json",
+        "results/demo/tokenizer/demo.json",
     log:
         "logs/demo_tokenizer.log",
     benchmark:

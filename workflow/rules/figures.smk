@@ -42,7 +42,7 @@ rule figure:
             "results/figures/{figure}.svg",
             category="Figures",
             labels={"figure": "{figure}"},
-            caption="../report/{figure}.rst",
+            caption="../report/figure.rst",
         ),
         multiext("results/figures/{figure}", ".pdf", ".png", ".csv"),
     log:
@@ -56,6 +56,9 @@ rule figure:
         mem_mb=2000,
     params:
         titles=STUDY.titles(),
+        caption=lambda wildcards: (
+            ROOT / f"workflow/report/{wildcards.figure}.rst"
+        ).read_text(encoding="utf-8"),
         code=script_code("figure"),
     message:
         "figure: {wildcards.figure}"
