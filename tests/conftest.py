@@ -8,7 +8,6 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import Gemma2Config, Gemma2ForCausalLM, PreTrainedTokenizerFast
 from worlds import World, own_config, own_world
 
-
 TEXTS = [
     "a short text",
     "the quick brown fox jumps over the lazy dog and then it sleeps for a long, long while in the sun",

@@ -18,11 +18,27 @@ from saes_made import random_sae
 ROOT = Path(__file__).parent.parent
 
 TOPICS = {
-    "garden": "soil seed water leaf root spade bloom hedge".split(),
-    "kitchen": "flour oven knife salt butter spoon bake stir".split(),
-    "harbour": "boat rope tide mast anchor gull quay sail".split(),
+    "garden": ["soil", "seed", "water", "leaf", "root", "spade", "bloom", "hedge"],
+    "kitchen": ["flour", "oven", "knife", "salt", "butter", "spoon", "bake", "stir"],
+    "harbour": ["boat", "rope", "tide", "mast", "anchor", "gull", "quay", "sail"],
 }
-COMMON = "the a with and for in on by slowly often today again old new small".split()
+COMMON = [
+    "the",
+    "a",
+    "with",
+    "and",
+    "for",
+    "in",
+    "on",
+    "by",
+    "slowly",
+    "often",
+    "today",
+    "again",
+    "old",
+    "new",
+    "small",
+]
 
 
 def write_reviews(path: Path, n: int = 90, seed: int = 0) -> None:

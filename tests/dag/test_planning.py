@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from worlds import ROOT, World, own_config
+from worlds import ROOT, own_config
 
 HEAVY = ("torch", "pandas", "transformers", "sae_lens", "datasets")
 
@@ -59,8 +59,6 @@ def broken(change: Any) -> dict[str, Any]:
 def test_a_mistake_in_the_config_is_one_line_before_anything_runs(
     tmp_path: Path, tiny_model: Path, change: Any, line: str
 ) -> None:
-    from worlds import own_world
-
     world = own_world(tmp_path / "world", tiny_model)
     printed = world.run("--dry-run", config=broken(change), check=False)
     assert line in printed

@@ -142,6 +142,10 @@ def close_run():
             *(["--configfile", *files] if files else []),
         ]
         subprocess.run(command, check=True)
+    findings = closing.summary_lines(Path("results/findings.json"))
     print(
-        "\n".join(closing.summary_lines(Path("results/findings.json"))), file=sys.stderr
+        "\n".join(
+            ["", f"The report is {page.resolve()}. What it finds:", "", *findings, ""]
+        ),
+        file=sys.stderr,
     )
