@@ -83,15 +83,22 @@ class World:
 
     def run(self, *arguments: str, config: dict[str, Any] | None = None, check: bool = True) -> str:
         """What one snakemake command printed; `config` is written to mine.yaml and used."""
-        command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--cores", "2"]
+        command = [
+            sys.executable,
+            "-m",
+            "snakemake",
+            "--snakefile",
+            str(ROOT / "Snakefile"),
+            "--cores",
+            "2",
+            *arguments,
+        ]
         if config is not None:
             (self.folder / "mine.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
         if (self.folder / "mine.yaml").exists():
             command += ["--configfile", "mine.yaml"]
         environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
-        done = subprocess.run(
-            [*command, *arguments], cwd=self.folder, capture_output=True, text=True, check=False, env=environment
-        )
+        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=False, env=environment)
         printed = done.stdout + done.stderr
         assert not check or done.returncode == 0, printed[-6000:]
         return printed

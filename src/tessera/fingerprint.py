@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from tessera.errors import UserError
 from tessera.files import replacing, sha256_file, sha256_text
 
 PACKAGE = Path(__file__).parent
@@ -95,15 +94,10 @@ def _module_files(name: str) -> Iterator[Path]:
         yield path / "__init__.py"
 
 
-def source(key: str, path: str, memory: Memory) -> str:
+def source(path: Path, memory: Memory) -> str:
     """Digest of a local file's or folder's content."""
-    root = Path(path)
-    if not root.exists():
-        raise UserError(
-            key, f"there is no '{path}' in {Path.cwd().name}/", "correct the path or run from the right folder"
-        )
-    files = sorted(p for p in root.rglob("*") if p.is_file()) if root.is_dir() else [root]
+    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
     digest = hashlib.sha256()
     for file in files:
-        digest.update(f"{file.relative_to(root)}\0{memory.of(file, 'content', sha256_file)}\n".encode())
+        digest.update(f"{file.relative_to(path)}\0{memory.of(file, 'content', sha256_file)}\n".encode())
     return digest.hexdigest()

@@ -11,6 +11,7 @@ from typing import Any
 
 from tessera import fingerprint
 from tessera.config import Config, DemoModel
+from tessera.errors import UserError
 from tessera.plan import Head, hidden_head, plan
 
 RESULTS = Path("results")
@@ -42,6 +43,15 @@ class Study:
         source = self.plain[section][name]["source"]
         return next((source[key] for key in ("file", "saved", "images", "folder") if key in source), None)
 
+    def require_sources(self) -> None:
+        """A `UserError` about the first local source that is not there, before anything is planned around it."""
+        for section in ("datasets", "models", "saes"):
+            for name in self.plain[section]:
+                path = self.local_source(section, name)
+                if path and not Path(path).exists():
+                    mend = f"correct the path; it is relative to {Path.cwd()}"
+                    raise UserError(f"{section}.{name}.source", f"there is no '{path}'", mend)
+
     def made_source(self, section: str, name: str) -> str | None:
         """The path of what the demo world makes as this source, or None for one that it does not make."""
         source = self.plain[section][name]["source"]
@@ -56,7 +66,7 @@ class Study:
     def source_digest(self, section: str, name: str) -> str | None:
         """The content of a local source, as a digest."""
         path = self.local_source(section, name)
-        return path and fingerprint.source(f"{section}.{name}.source", path, self.memory)
+        return path and fingerprint.source(Path(path), self.memory)
 
     def demo_size(self, sae: str) -> str:
         """Which of the demo's models an SAE of the demo is trained on."""

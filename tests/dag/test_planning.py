@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from worlds import ROOT, own_config
+from worlds import ROOT, own_config, own_world
 
 HEAVY = ("torch", "pandas", "transformers", "sae_lens", "datasets")
 

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from tessera import fingerprint
-from tessera.errors import UserError
 from tessera.fingerprint import Memory
 
 
@@ -49,28 +48,28 @@ def test_touching_a_source_leaves_its_digest_and_changing_it_does_not(tmp_path: 
     path = tmp_path / "a.csv"
     path.write_text("a,b\n")
     memory = Memory()
-    first = fingerprint.source("key", str(path), memory)
+    first = fingerprint.source(path, memory)
     os.utime(path, (1, 1))
-    assert fingerprint.source("key", str(path), memory) == first
+    assert fingerprint.source(path, memory) == first
     path.write_text("a,c\n")
-    assert fingerprint.source("key", str(path), memory) != first
+    assert fingerprint.source(path, memory) != first
 
 
 def test_an_unchanged_source_is_read_once_over_several_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.csv"
     path.write_text("a,b\n")
     memory = Memory(tmp_path / "memory.json")
-    first = fingerprint.source("key", str(path), memory)
+    first = fingerprint.source(path, memory)
     memory.save()
     monkeypatch.setattr(fingerprint, "sha256_file", lambda path: pytest.fail("read again"))
-    assert fingerprint.source("key", str(path), Memory(tmp_path / "memory.json")) == first
+    assert fingerprint.source(path, Memory(tmp_path / "memory.json")) == first
 
 
 def test_a_memory_that_has_no_place_to_be_written_is_no_hindrance(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("a,b\n")
     memory = Memory(tmp_path / "nowhere/memory.json")
-    fingerprint.source("key", str(path), memory)
+    fingerprint.source(path, memory)
     memory.save()
     assert not (tmp_path / "nowhere").exists()
 
@@ -79,11 +78,6 @@ def test_a_folder_is_its_files_and_their_names(tmp_path: Path) -> None:
     folder = tmp_path / "model"
     folder.mkdir()
     (folder / "a").write_text("1")
-    first = fingerprint.source("key", str(folder), Memory())
+    first = fingerprint.source(folder, Memory())
     (folder / "a").rename(folder / "b")
-    assert fingerprint.source("key", str(folder), Memory()) != first
-
-
-def test_a_source_that_is_not_there_is_one_clear_line(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"datasets\.x\.source: there is no .*nowhere\.csv.* Mend: "):
-        fingerprint.source("datasets.x.source", str(tmp_path / "nowhere.csv"), Memory())
+    assert fingerprint.source(folder, Memory()) != first

@@ -29,16 +29,17 @@ if not workflow.config_settings.configfiles:
     configfile: ROOT / "config/config.yaml"
 
 
+MEMORY = fingerprint.Memory(Path("results/.digests.json"))
+atexit.register(MEMORY.save)
+
 try:
     check_files([Path(path) for path in workflow.config_settings.configfiles])
-    CONFIG = checked(config)
+    STUDY = Study(checked(config), MEMORY)
+    STUDY.require_sources()
 except UserError as error:
     raise WorkflowError(str(error)) from None
 validate(config, str(ROOT / "config/schema.json"), set_default=False)
-
-MEMORY = fingerprint.Memory(Path("results/.digests.json"))
-atexit.register(MEMORY.save)
-STUDY = Study(CONFIG, MEMORY)
+CONFIG = STUDY.config
 
 # From here on `config` holds every key, defaults included, so that scripts need not know the defaults.
 config.clear()
@@ -94,14 +95,6 @@ def source_input(section, name):
     """
     path = STUDY.local_source(section, name)
     return ancient(path) if path else STUDY.made_source(section, name) or []
-
-
-def source_digest(section, name):
-    """The content of a local source, for the params."""
-    try:
-        return STUDY.source_digest(section, name)
-    except UserError as error:
-        raise WorkflowError(str(error)) from None
 
 
 def heads_of(wildcards):

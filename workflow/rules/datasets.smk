@@ -16,7 +16,7 @@ rule dataset:
         mem_mb=2000,
     params:
         entry=lambda wildcards: STUDY.entry("datasets", wildcards.dataset),
-        digest=lambda wildcards: source_digest("datasets", wildcards.dataset),
+        digest=lambda wildcards: STUDY.source_digest("datasets", wildcards.dataset),
         seed=config["seed"],
         code=script_code("dataset"),
     message:

@@ -15,7 +15,7 @@ rule model:
         mem_mb=2000,
     params:
         source=lambda wildcards: STUDY.entry("models", wildcards.model)["source"],
-        digest=lambda wildcards: source_digest("models", wildcards.model),
+        digest=lambda wildcards: STUDY.source_digest("models", wildcards.model),
         code=script_code("model"),
     message:
         "model {wildcards.model}: storing a snapshot"
@@ -40,7 +40,7 @@ rule sae:
         mem_mb=4000,
     params:
         entry=lambda wildcards: STUDY.entry("saes", wildcards.sae),
-        digest=lambda wildcards: source_digest("saes", wildcards.sae),
+        digest=lambda wildcards: STUDY.source_digest("saes", wildcards.sae),
         code=script_code("sae"),
     message:
         "SAE {wildcards.sae}: storing it in canonical form"
