@@ -65,7 +65,7 @@ def test_a_column_that_is_not_there_is_one_line_with_the_mend(tmp_path: Path, ti
     config["datasets"]["reviews"]["label"] = "stars"
     printed = own_world(tmp_path / "world", tiny_model).run("datasets", config=config, check=False)
     assert "datasets.reviews.label" in printed
-    assert "review, topic, part" in printed
+    assert "there is no column 'stars'. Mend: name one of the columns 'review', 'topic', 'part'." in printed
     assert "Traceback" not in printed
 
 

@@ -1,0 +1,66 @@
+"""The embedded default, thinner and with shorter training, from nothing to the report, and then nothing to do."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+from worlds import ROOT, World
+
+THIN = {
+    "docstrings": {"libraries": ["numpy", "scipy", "sklearn", "matplotlib", "pandas", "networkx"], "per_library": 40},
+    "requests": {"meanings": 40},
+    "vocabulary": 1000,
+    "models": {
+        "small": {"hidden_size": 48, "layers": 4, "steps": 200},
+        "large": {"hidden_size": 64, "layers": 6, "steps": 160},
+    },
+    "sae_steps": 100,
+}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    config: dict[str, Any] = yaml.safe_load((ROOT / "config/config.yaml").read_text())
+    config["demo"] = THIN
+    config["probes"]["strict"] = {"seeds": 2, "c": [0.1, 1.0]}
+    config["probes"]["protocols"] = ["strict"]
+    config["probes"]["sae_poolings"] = ["sum"]
+    config["probes"]["hidden_poolings"] = ["mean"]
+    made = World(tmp_path_factory.mktemp("default") / "world")
+    made.folder.mkdir()
+    (made.folder / "printed.txt").write_text(made.run(config=config))
+    return made
+
+
+def test_the_whole_default_runs_and_then_nothing_is_to_be_done(world: World) -> None:
+    assert (world.folder / "results/report.html").is_file()
+    assert not world.planned()
+
+
+def test_the_models_learned_and_the_saes_reconstruct(world: World) -> None:
+    for name in ("demo-small", "demo-large"):
+        record = json.loads((world.folder / f"results/models/{name}/revision.json").read_text())["demo"]
+        assert record["heldout_loss"] < record["unigram_entropy"] - 0.5
+    saes = pd.read_parquet(world.folder / "results/tables/saes.parquet")
+    assert len(saes) == 6 * 3
+    assert (saes.explained_variance > 0.5).all()
+
+
+def test_no_job_left_a_file_outside_results_and_logs(world: World) -> None:
+    assert {path.name for path in world.folder.iterdir()} == {
+        ".snakemake",
+        "logs",
+        "mine.yaml",
+        "printed.txt",
+        "results",
+    }
+
+
+def test_a_removed_table_is_made_again_alone(world: World, tmp_path: Path) -> None:
+    copy = world.copy(tmp_path / "copy")
+    shutil.rmtree(copy.folder / "results/figures")
+    assert set(copy.planned()) == {"figure", "report"}
