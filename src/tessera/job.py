@@ -25,7 +25,7 @@ DISK_TROUBLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO
 def job(snakemake: Any) -> Iterator[logging.Logger]:
     """Run a script's body with its log on file and terminal; turn a `UserError` into one line and a failing exit status.
 
-    The line goes to the log, which the workflow shows when a job fails. Numeric libraries get the job's threads.
+    The line goes to the log, which the workflow shows when a job fails.
     """
     log_path = Path(str(snakemake.log[0]))
     log_path.parent.mkdir(parents=True, exist_ok=True)
@@ -52,6 +52,6 @@ def job(snakemake: Any) -> Iterator[logging.Logger]:
 
 
 def progress(items: Iterable[Item], what: str, total: int | None = None, unit: str = "it") -> tqdm:
-    """A progress bar with rate and estimate: redrawn on a terminal, one line every few seconds in a log."""
+    """A progress bar with rate and estimate, redrawn often on a terminal and every ten seconds where there is none."""
     quiet = not sys.stderr.isatty()
     return tqdm(items, desc=what, total=total, unit=unit, unit_scale=True, mininterval=10 if quiet else 0.2)
