@@ -19,20 +19,17 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 from scipy import sparse
 
 from tessera import metrics, solvers
 from tessera.arms import Arm, given
 from tessera.errors import UserError
 from tessera.examples import Table
-from tessera.files import replacing
 from tessera.solvers import Fit, Matrix, Model, NotConverged, Scaling
 from tessera.splits import Split, paper_splits, strict_splits
 
@@ -326,15 +323,3 @@ def _lists(rows: Array) -> pa.Array:
     ends = np.arange(0, rows.size + 1, rows.shape[1], dtype=np.int32)
     inner = pa.Array.from_buffers(pa.float32(), rows.size, [None, pa.py_buffer(values)])
     return pa.Array.from_buffers(pa.list_(pa.float32()), len(rows), [None, pa.py_buffer(ends)], children=[inner])
-
-
-def predictions_path(path: Path | str) -> Path:
-    """Where the predictions lie that belong to a file of cells."""
-    return Path(path).with_suffix(".predictions.parquet")
-
-
-def write(cells: pa.Table, predictions: pa.Table, path: Path | str) -> None:
-    """Write both files of a probe; the cells last, as the file by which the job is known to be done."""
-    for table, target in ((predictions, predictions_path(path)), (cells, path)):
-        with replacing(target) as partial_path:
-            pq.write_table(table, partial_path, compression="zstd")

@@ -123,30 +123,26 @@ class Study:
 
     # --- probes ---
 
-    def poolings(self, head: Head) -> Sequence[str]:
-        probes = self.config.probes
-        return probes.sae_poolings if head.sae else probes.hidden_poolings
-
     def probe_params(self, model: str, name: str) -> dict[str, Any]:
-        """What a probe on a head is called in the tables, and the thresholds that make sense of its features."""
-        head = self.head(model, name)
+        """What probes on a head are called in the tables, and the poolings and thresholds that suit its features."""
+        head, probes = self.head(model, name), self.config.probes
         if head.sae is None:
-            return {"arm": "hidden", "layer": head.layer, "width": None, "thresholds": [None]}
-        thresholds = self.config.probes.thresholds
-        return {"arm": "sae", "layer": head.layer, "width": self.config.saes[name].width, "thresholds": thresholds}
+            of_kind: dict[str, Any] = {"arm": "hidden", "width": None}
+            search = {"poolings": probes.hidden_poolings, "thresholds": [None]}
+        else:
+            of_kind = {"arm": "sae", "width": self.config.saes[name].width}
+            search = {"poolings": probes.sae_poolings, "thresholds": probes.thresholds}
+        return {**of_kind, **search, "layer": head.layer}
 
-    @cached_property
-    def probes(self) -> list[str]:
-        """Every probe that the config asks for, as the path of its files without their endings."""
-        on_text = [f"results/probes/text/{dataset}/{arm}" for dataset in self.config.datasets for arm in self.text_arms]
-        on_heads = [
-            f"results/probes/{model}/{dataset}/{head.id}/{pooling}"
+    def text_probes(self) -> list[str]:
+        """The cells of every probe on plain text."""
+        arms = self.config.probes.text
+        return [f"results/probes/text/{dataset}/{arm}.parquet" for dataset in self.config.datasets for arm in arms]
+
+    def head_probes(self) -> list[str]:
+        """The record of every head's probes; their cells lie beside it."""
+        return [
+            f"results/probes/{model}/{dataset}/{head.id}/probes.json"
             for model, dataset in self.captures
             for head in self.heads(model)
-            for pooling in self.poolings(head)
         ]
-        return on_text + on_heads
-
-    @property
-    def text_arms(self) -> Sequence[str]:
-        return self.config.probes.text

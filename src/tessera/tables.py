@@ -29,6 +29,7 @@ from pyarrow import csv
 
 from tessera import statistics
 from tessera.files import replacing
+from tessera.probes import predictions_path
 from tessera.protocols import CELLS, METRICS
 from tessera.statistics import Answers
 
@@ -51,19 +52,14 @@ DIFFERENCES = pa.schema(
 )
 
 
-def collect(
-    cell_files: Sequence[Path | str],
-    prediction_files: Sequence[Path | str],
-    dataset_tables: Mapping[str, Path | str],
-    folder: Path | str,
-) -> None:
+def collect(cell_files: Sequence[Path], dataset_tables: Mapping[str, Path | str], folder: Path | str) -> None:
     """Write cells, arms and differences into `folder`, as Parquet for programs and CSV for people.
 
-    The two lists of files run in parallel: a job's cells and its predictions. `dataset_tables` is by dataset.
+    Predictions lie beside the cells. `dataset_tables` is by dataset.
     """
-    tables = [pq.ParquetFile(path).read() for path in cell_files]
+    tables = [pq.ParquetFile(path).read().replace_schema_metadata(None) for path in cell_files]
     cells = pa.concat_tables([CELLS.empty_table(), *tables])
-    files = [path for path, table in zip(prediction_files, tables, strict=True) for _ in range(table.num_rows)]
+    files = [predictions_path(path) for path, table in zip(cell_files, tables, strict=True) for _ in range(len(table))]
     rows = [cell | {"predictions": str(path)} for cell, path in zip(cells.to_pylist(), files, strict=True)]
     chosen = {key: choose(of_arm) for key, of_arm in _by_arm(rows).items()}
     slices = _Slices(rows, {name: str(path) for name, path in dataset_tables.items()})

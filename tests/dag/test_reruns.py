@@ -23,39 +23,47 @@ def test_nothing_changed_plans_nothing(finished_world: World, config: dict[str, 
 
 def test_an_added_layer_is_one_capture_and_its_probes(finished_world: World, config: dict[str, Any]) -> None:
     config["models"]["mine"]["layers"] = [1, 2]
-    assert finished_world.planned(config) == ALWAYS + Counter(capture=1, probe=2)
+    assert finished_world.planned(config) == ALWAYS + Counter(capture=1, probe=1)
 
 
 def test_an_added_sae_is_one_capture_and_its_probes(finished_world: World, config: dict[str, Any]) -> None:
     config["saes"]["mine-l2"] = {"source": {"folder": "data/sae-l2"}, "model": "mine", "layer": 2, "width": 96}
-    assert finished_world.planned(config) == ALWAYS + Counter(sae=1, capture=1, probe=2)
+    assert finished_world.planned(config) == ALWAYS + Counter(sae=1, capture=1, probe=1)
 
 
 def test_a_layer_and_an_sae_added_together_share_one_capture(finished_world: World, config: dict[str, Any]) -> None:
     config["models"]["mine"]["layers"] = [1, 2]
     config["saes"]["mine-l2"] = {"source": {"folder": "data/sae-l2"}, "model": "mine", "layer": 2, "width": 96}
-    assert finished_world.planned(config) == ALWAYS + Counter(sae=1, capture=1, probe=4)
+    assert finished_world.planned(config) == ALWAYS + Counter(sae=1, capture=1, probe=2)
 
 
 def test_an_added_dataset_is_captured_and_probed_alone(finished_world: World, config: dict[str, Any]) -> None:
     write_reviews(finished_world.folder / "data/more.csv", seed=5)
     config["datasets"]["more"] = {"source": {"file": "data/more.csv"}, "text": "review", "label": "topic"}
-    assert finished_world.planned(config) == ALWAYS + Counter(dataset=1, capture=1, probe=6, probe_text=2)
+    assert finished_world.planned(config) == ALWAYS + Counter(dataset=1, capture=1, probe=3, probe_text=2)
 
 
 def test_an_added_model_reads_every_dataset_once(finished_world: World, config: dict[str, Any]) -> None:
     config["models"]["other"] = {"source": {"folder": "data/model"}, "layers": [0, 3]}
-    assert finished_world.planned(config) == ALWAYS + Counter(model=1, capture=1, probe=4)
+    assert finished_world.planned(config) == ALWAYS + Counter(model=1, capture=1, probe=2)
 
 
-def test_an_added_pooling_runs_no_model(finished_world: World, config: dict[str, Any]) -> None:
+def test_an_added_pooling_visits_the_heads_of_its_kind_and_fits_itself_alone(
+    finished_world: World, config: dict[str, Any], tmp_path: Path
+) -> None:
     config["probes"]["sae_poolings"] = ["sum", "last", "max"]
-    assert finished_world.planned(config) == ALWAYS + Counter(probe=2)
+    world = finished_world.copy(tmp_path / "pooling")
+    assert world.planned(config) == ALWAYS + Counter(probe=2)
+    before = {path: path.stat().st_mtime_ns for path in (world.folder / "results/probes").rglob("*.parquet")}
+    world.run(*(f"results/probes/mine/reviews/{sae}/probes.json" for sae in config["saes"]), config=config)
+    after = {path: path.stat().st_mtime_ns for path in (world.folder / "results/probes").rglob("*.parquet")}
+    assert {path: after[path] for path in before} == before
+    assert sorted({path.name for path in after.keys() - before.keys()}) == ["max.parquet", "max.predictions.parquet"]
 
 
 def test_changed_probe_settings_rerun_every_probe_and_no_capture(finished_world: World, config: dict[str, Any]) -> None:
     config["probes"]["strict"]["seeds"] = 3
-    assert finished_world.planned(config) == ALWAYS + Counter(probe=6, probe_text=2)
+    assert finished_world.planned(config) == ALWAYS + Counter(probe=3, probe_text=2)
 
 
 def test_dropping_a_head_reruns_only_what_shows_it(finished_world: World, config: dict[str, Any]) -> None:
@@ -63,9 +71,9 @@ def test_dropping_a_head_reruns_only_what_shows_it(finished_world: World, config
     assert finished_world.planned(config) == ALWAYS
 
 
-def test_dropping_a_pooling_reruns_only_what_shows_it(finished_world: World, config: dict[str, Any]) -> None:
+def test_a_dropped_pooling_rewrites_the_records_of_its_heads(finished_world: World, config: dict[str, Any]) -> None:
     config["probes"]["sae_poolings"] = ["sum"]
-    assert finished_world.planned(config) == ALWAYS
+    assert finished_world.planned(config) == ALWAYS + Counter(probe=2)
 
 
 def test_a_new_title_redraws_and_computes_nothing(finished_world: World, config: dict[str, Any]) -> None:
@@ -80,7 +88,7 @@ def test_batch_and_shard_sizes_rerun_nothing(finished_world: World, config: dict
 
 def test_another_maximal_length_recaptures(finished_world: World, config: dict[str, Any]) -> None:
     config["models"]["mine"]["max_length"] = 32
-    assert finished_world.planned(config) == ALWAYS + Counter(capture=1, probe=6)
+    assert finished_world.planned(config) == ALWAYS + Counter(capture=1, probe=3)
 
 
 def test_touching_every_file_reruns_nothing(finished_world: World, config: dict[str, Any], tmp_path: Path) -> None:
@@ -104,4 +112,4 @@ def test_a_changed_row_reruns_its_dependents_and_no_model_or_sae(
     world = finished_world.copy(tmp_path / "changed")
     path = world.folder / "data/reviews.csv"
     path.write_text(path.read_text().replace("soil", "mud", 1))
-    assert world.planned(config) == ALWAYS + Counter(dataset=1, capture=1, probe=6, probe_text=2)
+    assert world.planned(config) == ALWAYS + Counter(dataset=1, capture=1, probe=3, probe_text=2)

@@ -12,7 +12,7 @@ from sklearn.metrics import accuracy_score, f1_score
 from sklearn.model_selection import GridSearchCV, train_test_split
 from sklearn.multiclass import OneVsRestClassifier
 
-from tessera import arms, protocols, solvers
+from tessera import arms, probes, protocols, solvers
 from tessera.errors import UserError
 from tessera.examples import Table
 from tessera.protocols import CELLS, PREDICTIONS, Failed, Probe, Result
@@ -321,7 +321,7 @@ def test_text_arms_go_through_both_protocols(name):
 def test_the_same_inputs_give_the_same_bytes(tmp_path):
     X, codes = world()
     for name in ("first", "again"):
-        protocols.write(*run(sparse.csr_matrix(X), codes, which=["paper", "strict"]), tmp_path / name / "sum.parquet")
+        probes.write(*run(sparse.csr_matrix(X), codes, which=["paper", "strict"]), tmp_path / name / "sum.parquet")
     for file in ("sum.parquet", "sum.predictions.parquet"):
         assert (tmp_path / "first" / file).read_bytes() == (tmp_path / "again" / file).read_bytes()
     cells = pq.ParquetFile(tmp_path / "first" / "sum.parquet").read()

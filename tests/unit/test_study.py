@@ -38,18 +38,18 @@ def test_every_pair_of_a_model_and_its_datasets_gets_one_capture_of_all_its_head
     }
 
 
-def test_every_head_is_probed_with_the_poolings_of_its_kind() -> None:
-    assert study().probes == [
-        "results/probes/text/a/majority",
-        "results/probes/text/b/majority",
-        *(f"results/probes/m/{d}/{rest}" for d in "ab" for rest in ("layer-1/mean", "s/sum", "s/last")),
-        "results/probes/n/b/layer-0/mean",
+def test_every_head_of_every_capture_is_probed_and_every_text() -> None:
+    assert study().text_probes() == ["results/probes/text/a/majority.parquet", "results/probes/text/b/majority.parquet"]
+    assert study().head_probes() == [
+        *(f"results/probes/m/{dataset}/{head}/probes.json" for dataset in "ab" for head in ("layer-1", "s")),
+        "results/probes/n/b/layer-0/probes.json",
     ]
 
 
-def test_thresholds_apply_to_sae_features_alone() -> None:
-    assert study().probe_params("m", "s")["thresholds"] == [None, 1.0]
-    assert study().probe_params("m", "layer-1")["thresholds"] == [None]
+def test_poolings_and_thresholds_suit_the_kind_of_head() -> None:
+    of_sae, of_layer = study().probe_params("m", "s"), study().probe_params("m", "layer-1")
+    assert (of_sae["poolings"], of_sae["thresholds"]) == (["sum", "last"], [None, 1.0])
+    assert (of_layer["poolings"], of_layer["thresholds"]) == (["mean"], [None])
 
 
 def test_a_title_is_no_part_of_what_a_rule_depends_on() -> None:

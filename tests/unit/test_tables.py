@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from pyarrow import csv
 
-from tessera import protocols, statistics, tables
+from tessera import probes, statistics, tables
 from tessera.metrics import macro_f1
 from tessera.protocols import CELLS, PREDICTIONS
 from tessera.statistics import Answers
@@ -55,12 +55,11 @@ class Run:
         for number, (rows, answers) in enumerate(self.jobs.values()):
             files.append(self.folder / f"job-{number}.parquet")
             schema = PREDICTIONS.with_metadata({"labels": json.dumps(LABELS)})
-            protocols.write(pa.Table.from_pylist(rows, CELLS), pa.Table.from_pylist(answers, schema), files[-1])
+            probes.write(pa.Table.from_pylist(rows, CELLS), pa.Table.from_pylist(answers, schema), files[-1])
         return self.collected(files)
 
     def collected(self, files):
-        predictions = [protocols.predictions_path(file) for file in files]
-        tables.collect(files, predictions, {"toy": self.folder / "toy.parquet"}, self.folder / "tables")
+        tables.collect(files, {"toy": self.folder / "toy.parquet"}, self.folder / "tables")
         return {name: pq.ParquetFile(self.folder / "tables" / f"{name}.parquet").read().to_pylist() for name in NAMES}
 
 
@@ -102,7 +101,7 @@ def test_paper_takes_the_best_test_score_and_says_that_it_is_optimistic(job):
 def test_predictions_of_cells_that_are_not_chosen_are_never_opened(job):
     job.cell("a", validation=0.9).cell("b", validation=0.8)
     job.collect()
-    protocols.predictions_path(job.folder / "job-1.parquet").unlink()
+    probes.predictions_path(job.folder / "job-1.parquet").unlink()
     found = job.collected([job.folder / "job-0.parquet", job.folder / "job-1.parquet"])
     assert heads(arm(found)) == {0: "a"}
 

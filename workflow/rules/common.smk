@@ -68,7 +68,6 @@ wildcard_constraints:
     sae=one_of(CONFIG.saes),
     capture="[0-9a-f]{10}",
     head="[a-z0-9-]+",
-    pooling="[a-z0-9-]+",
     figure=one_of(FIGURE_NAMES),
 
 

@@ -1,8 +1,8 @@
 # What people look at: tables, figures, findings and the report.
-# Each probe's predictions lie beside its cells and are made with them, so only the cells are listed.
 rule tables:
     input:
-        cells=[f"{stem}.parquet" for stem in STUDY.probes],
+        text_probes=STUDY.text_probes(),
+        head_probes=STUDY.head_probes(),
         tables=ancient(
             expand("results/datasets/{dataset}.parquet", dataset=CONFIG.datasets)
         ),

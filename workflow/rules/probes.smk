@@ -1,15 +1,15 @@
 # Classifiers on what was captured, and on the plain text.
-# There may be thousands of these jobs, and planning pays for every file that is named, so the rule names no more than it
-# must: the manifest carries the hash of the dataset table, and the predictions are written beside the cells, before them.
+# One job serves all poolings of a head: it reads the head's shards once, and a workflow of thousands of small jobs would be
+# slow to plan. The manifest carries the hash of the dataset table. Cells and predictions lie beside the record.
 rule probe:
     input:
         manifest=manifest_of,
     output:
-        "results/probes/{model}/{dataset}/{head}/{pooling}.parquet",
+        "results/probes/{model}/{dataset}/{head}/probes.json",
     log:
-        "logs/probe/{model}/{dataset}/{head}/{pooling}.log",
+        "logs/probe/{model}/{dataset}/{head}.log",
     benchmark:
-        "results/benchmarks/probe/{model}/{dataset}/{head}/{pooling}.tsv"
+        "results/benchmarks/probe/{model}/{dataset}/{head}.tsv"
     conda:
         "../../envs/probes.yaml"
     threads: 1
@@ -20,6 +20,8 @@ rule probe:
         protocols=config["probes"]["protocols"],
         strict=config["probes"]["strict"],
         code=script_code("probe"),
+    message:
+        "probe: {wildcards.dataset} from {wildcards.model}, {wildcards.head}"
     script:
         "../scripts/probe.py"
 
@@ -51,4 +53,5 @@ rule probe_text:
 
 rule probes:
     input:
-        [f"{stem}.parquet" for stem in STUDY.probes],
+        STUDY.text_probes(),
+        STUDY.head_probes(),

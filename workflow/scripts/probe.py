@@ -1,24 +1,27 @@
-"""Fit and score classifiers on one pooled head."""
+"""Fit and score classifiers on every pooling of one head."""
 
+from functools import cache
 from pathlib import Path
 
-from tessera import examples, pooling, protocols, shards
+from tessera import examples, pooling, probes, protocols, shards
+from tessera.files import sha256_file
 from tessera.job import job
 
 with job(snakemake):
-    capture = Path(snakemake.input.manifest).parent
-    wildcards, head = snakemake.wildcards, dict(snakemake.params.head)
-    thresholds = head.pop("thresholds")
-    if head["arm"] == "sae":
-        X = pooling.pool(shards.read_sae(capture, wildcards.head), wildcards.pooling)
-    else:
-        X = shards.read_hidden(capture, wildcards.head, wildcards.pooling)
-    cells, predictions = protocols.run(
-        X,
-        examples.read(f"results/datasets/{wildcards.dataset}.parquet"),
-        identity={**{key: wildcards[key] for key in ("model", "dataset", "head", "pooling")}, **head},
-        thresholds=thresholds,
-        protocols=snakemake.params.protocols,
-        strict_settings=snakemake.params.strict,
-    )
-    protocols.write(cells, predictions, snakemake.output[0])
+    manifest = Path(snakemake.input.manifest)
+    wildcards, settings = snakemake.wildcards, dict(snakemake.params.head)
+    poolings, thresholds = settings.pop("poolings"), settings.pop("thresholds")
+    chosen = {"protocols": snakemake.params.protocols, "strict_settings": snakemake.params.strict}
+    table = examples.read(f"results/datasets/{wildcards.dataset}.parquet")
+    tokens = cache(lambda: shards.read_sae(manifest.parent, wildcards.head))
+
+    def probe(name):
+        if settings["arm"] == "sae":
+            X = pooling.pool(tokens(), name)
+        else:
+            X = shards.read_hidden(manifest.parent, wildcards.head, name)
+        named = {key: wildcards[key] for key in ("model", "dataset", "head")}
+        return protocols.run(X, table, identity={**named, **settings, "pooling": name}, thresholds=thresholds, **chosen)
+
+    depends_on = {"manifest": sha256_file(manifest), "code": snakemake.params.code, "thresholds": thresholds}
+    probes.run_poolings(Path(snakemake.output[0]).parent, poolings, probe, {**depends_on, **settings, **chosen})

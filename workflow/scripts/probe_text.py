@@ -1,6 +1,6 @@
 """Fit and score classifiers on one kind of input that needs no model."""
 
-from tessera import arms, examples, protocols
+from tessera import arms, examples, probes, protocols
 from tessera.job import job
 
 with job(snakemake):
@@ -22,4 +22,4 @@ with job(snakemake):
         protocols=snakemake.params.protocols,
         strict_settings=snakemake.params.strict,
     )
-    protocols.write(cells, predictions, snakemake.output[0])
+    probes.write(cells, predictions, snakemake.output[0])

@@ -2,16 +2,12 @@
 
 from pathlib import Path
 
-from tessera import health, protocols, tables
+from tessera import health, probes, tables
 from tessera.job import job
 
 with job(snakemake):
     folder = Path(snakemake.output[0]).parent
-    tables.collect(
-        list(snakemake.input.cells),
-        [protocols.predictions_path(path) for path in snakemake.input.cells],
-        {Path(path).stem: path for path in snakemake.input.tables},
-        folder,
-    )
+    cells = [*map(Path, snakemake.input.text_probes), *probes.of_heads(snakemake.input.head_probes)]
+    tables.collect(cells, {Path(path).stem: path for path in snakemake.input.tables}, folder)
     records, manifests = ([Path(path) for path in paths] for paths in (snakemake.input.saes, snakemake.input.manifests))
     tables.write(health.table(snakemake.params.saes, records, manifests), folder / "saes.parquet")
