@@ -165,29 +165,46 @@ class Dataset(Entry):
 
 
 class Model(Entry):
-    """A language model, and which of its layers to read as hidden states."""
+    """A language model, how to run it, and which of its layers to read as hidden states."""
 
     source: ModelSource = Field(description="Where it comes from.")
     layers: list[Layer] = Field(
         default_factory=list, description="Layers whose output (resid_post) is kept as hidden states; 0 is the first."
     )
+    token_layers: list[Layer] = Field(
+        default_factory=list,
+        description="Layers whose output is kept for every content token. Large: 4 bytes a number, tokens x hidden size.",
+    )
     dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="Precision the model runs in.")
+    encode: Literal["float32", "tf32"] = Field(
+        "float32",
+        description="Precision of the SAEs' products on a card. The share of features that flip is measured and recorded.",
+    )
     attention: Literal["eager", "sdpa"] = Field(
         "eager", description="Attention implementation. Gemma 2 is right only with `eager`."
     )
     max_length: int = Field(
         512, ge=2, description="Longest text in tokens; what is beyond is cut, counted and recorded."
     )
+    chat: bool = Field(
+        False,
+        description="Put each text into the tokenizer's chat template, as what the user says. Only the text is content.",
+    )
     datasets: list[Id] | None = Field(None, description="Datasets this model reads; all of them where absent.")
     title: str | None = Field(None, description="What to call it in figures and tables; its id otherwise.")
 
 
 class Sae(Entry):
-    """A sparse autoencoder, and the layer of the model it reads. Layer and width are checked against the SAE itself."""
+    """A sparse autoencoder, and where in the model it reads. Layer, site and width are checked against the SAE itself."""
 
     source: SaeSource = Field(description="Where it comes from.")
     model: Id = Field(description="Id of the model it reads.")
-    layer: Layer = Field(description="Layer whose output it reads; 0 is the first.")
+    layer: Layer = Field(description="Layer it reads; 0 is the first.")
+    site: Literal["resid_pre", "resid_post", "mlp_out", "attn_z"] = Field(
+        "resid_post",
+        description="What of the layer it reads: the residual stream before or after it, what its MLP adds, or the"
+        " attention heads' outputs before they are mixed. Tables count the resid_pre of a layer as the layer before.",
+    )
     width: int = Field(ge=2, description="Number of features.")
 
 
@@ -306,7 +323,7 @@ def _problems(config: Config) -> Iterator[UserError]:
     """What no single key shows: references, repeated entries, and shapes that are known without opening anything."""
     for section in ("datasets", "models", "saes"):
         for name in getattr(config, section):
-            if name in RESERVED_IDS or (section == "saes" and re.fullmatch(r"layer-\d+", name)):
+            if name in RESERVED_IDS or (section == "saes" and re.fullmatch(r"layer-\d+(-tokens)?", name)):
                 yield UserError(f"{section}.{name}", "this id is taken by the workflow itself", "choose another id")
     for name in config.models:
         yield from _model_problems(config, name)
@@ -321,6 +338,7 @@ def _problems(config: Config) -> Iterator[UserError]:
 def _model_problems(config: Config, name: str) -> Iterator[UserError]:
     model = config.models[name]
     yield from _repeats(f"models.{name}.layers", model.layers)
+    yield from _repeats(f"models.{name}.token_layers", model.token_layers)
     for dataset in model.datasets or []:
         if dataset not in config.datasets:
             mend = f"use one of: {', '.join(config.datasets)}"
@@ -329,8 +347,9 @@ def _model_problems(config: Config, name: str) -> Iterator[UserError]:
         yield UserError(
             f"models.{name}.source.demo", f"demo.models has no '{model.source.demo}'", "add its shape there"
         )
-    for layer in model.layers:
-        yield from _layer_problem(config, f"models.{name}.layers", layer, name)
+    for key, layers in (("layers", model.layers), ("token_layers", model.token_layers)):
+        for layer in layers:
+            yield from _layer_problem(config, f"models.{name}.{key}", layer, name)
 
 
 def _sae_problems(config: Config, name: str) -> Iterator[UserError]:

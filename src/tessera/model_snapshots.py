@@ -23,11 +23,20 @@ def store(name: str, source: dict[str, str], folder: Path, given: Path | None) -
     """Bring a model into `folder`. `given` is the local folder of a source that is not on the Hub."""
     key = f"models.{name}.source"
     if given is None:
+        # In a folder of its own: when the Hub fails, the client hands over whatever lies in the folder already. What has
+        # arrived stays there until all of it has, so a download that broke off goes on where it stopped.
+        fetched = folder / ".fetched" / source["revision"]
         with hub_trouble(key, source["hub"]):
             snapshot_download(
-                source["hub"], revision=source["revision"], local_dir=folder, allow_patterns=list(ALLOWED)
+                source["hub"],
+                revision=source["revision"],
+                local_dir=fetched,
+                allow_patterns=list(ALLOWED),
+                # Repositories keep the same model for other programs in folders of their own.
+                ignore_patterns=["*/*"],
             )
-        shutil.rmtree(folder / ".cache", ignore_errors=True)
+        bring(fetched, folder, ALLOWED)
+        shutil.rmtree(folder / ".fetched")
     else:
         bring(given, folder, ALLOWED)
     _check(folder, given or folder, key)
@@ -37,6 +46,8 @@ def store(name: str, source: dict[str, str], folder: Path, given: Path | None) -
         "model_type": config.model_type,
         "layers": text.num_hidden_layers,
         "hidden_size": text.hidden_size,
+        "attention_size": text.num_attention_heads
+        * (getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads),
         "context": getattr(text, "max_position_embeddings", None),
         "vocabulary": text.vocab_size,
     }

@@ -1,9 +1,9 @@
-"""A language model as a stack of blocks whose outputs can be read.
+"""A language model as a stack of blocks that can be read from inside.
 
-`blocks.N.hook_resid_post` is what block N returns. It is read by a hook on the block, because the `hidden_states` that a
-model reports end with a normalised one. The block list is found by its shape (the one module list as long as the config
-says the model is deep), not by a table of model names. The forward stops after the deepest block that is read: deeper
-blocks are dropped when the model is opened, and neither logits nor a cache is ever computed.
+What a block returns is read by a hook on it, because the `hidden_states` that a model reports end with a normalised one.
+The block list is found by its shape (the one module list as long as the config says the model is deep), not by a table of
+model names. The forward stops at the deepest place that is read: deeper blocks are dropped when the model is opened, and
+neither logits nor a cache is ever computed.
 """
 
 from collections.abc import Iterable, Sequence
@@ -11,39 +11,66 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import transformers
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from tessera.errors import UserError
+from tessera.files import sha256_text
+from tessera.sites import attach
 
 # Model types whose attention scores are soft-capped, which only the eager implementation does in every release.
 SOFT_CAPPED = {"gemma2"}
 
+# Texts that the tokenizer is given at once.
+TOKENIZED_TOGETHER = 1000
 
-class _DeepEnough(Exception):  # noqa: N818 - not an error
-    """Raised by the hook on the deepest block to end the forward pass there."""
+# Stands for a text where only what is around it matters.
+MARK = "what the user says"
+
+# A block's number and the site in it.
+Place = tuple[int, str]
+
+
+class _Enough(Exception):  # noqa: N818 - not an error
+    """Raised by the last hook to end the forward pass there."""
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """One text as the model reads it. `content` marks the positions that are not special tokens."""
+    """One text as the model reads it. `content` marks the positions that are the text's own: no special tokens, no template."""
 
-    ids: list[int]
-    content: list[bool]
+    ids: npt.NDArray[np.int32]
+    content: npt.NDArray[np.bool_]
     truncated: bool
+
+    def __len__(self) -> int:
+        return len(self.ids)
 
 
 class LanguageModel:
-    """A model and its tokenizer, opened for reading the outputs of `layers`."""
+    """A model and its tokenizer, opened for reading at `places`."""
 
-    def __init__(self, folder: Path, *, layers: Iterable[int], dtype: str, attention: str, device: str, key: str):
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        places: Iterable[Place],
+        dtype: str,
+        attention: str,
+        device: str,
+        key: str,
+        chat: bool = False,
+    ):
         # A capture shows one bar, its own; the loader's bar over a model's tensors would say nothing beside it.
         transformers.utils.logging.disable_progress_bar()
-        self.layers = tuple(sorted(set(layers)))
-        self.device = device
+        self.places = tuple(sorted(set(places)))
+        self.folder, self.device, self.dtype, self.key = folder, device, dtype, key
         self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        self.template = ChatTemplate(self.tokenizer, key) if chat else None
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         if config.model_type in SOFT_CAPPED and attention != "eager":
             wrong = (
@@ -64,42 +91,96 @@ class LanguageModel:
             raise UserError(f"{key}.attention", wrong, "choose the one it runs")
         self.context = int(getattr(config, "max_position_embeddings", 0) or 0)
         blocks = find_blocks(model, config.num_hidden_layers)
-        if self.layers[-1] >= len(blocks):
-            wrong = f"layer {self.layers[-1]} is beyond its {len(blocks)} layers"
+        deepest = self.places[-1][0]
+        if deepest >= len(blocks):
+            wrong = f"layer {deepest} is beyond its {len(blocks)} layers"
             raise UserError(f"{key}.layers", wrong, f"use 0 to {len(blocks) - 1}")
-        del blocks[self.layers[-1] + 1 :]
+        del blocks[deepest + 1 :]
         self.blocks = blocks
         self.model = model.eval().requires_grad_(False).to(device)
         pad = self.tokenizer.pad_token_id
         self.pad_id = pad if pad is not None else (self.tokenizer.eos_token_id or 0)
-        self.special_ids = set(self.tokenizer.all_special_ids)
+        self.special_ids = np.array(sorted(self.tokenizer.all_special_ids), dtype=np.int32)
+
+    @property
+    def centres(self) -> bool:
+        """Whether its blocks subtract the mean of what they read, so that centring what is written changes nothing."""
+        return any(isinstance(module, nn.LayerNorm) for module in self.blocks.modules())
+
+    # --- tokens ---
 
     def tokenize(self, texts: Sequence[str], max_length: int) -> list[Tokens]:
-        """Each text's tokens as the model is meant to see them: BOS first where the tokenizer has one, cut at the end."""
+        """Each text's tokens as the model is meant to see them, cut at the end of the text.
+
+        BOS comes first where the tokenizer has one. With a chat template a text is what the user says, and the template
+        alone decides what stands around it.
+        """
         limit = min(max_length, self.context) if self.context else max_length
+        found: list[Tokens] = []
+        for start in range(0, len(texts), TOKENIZED_TOGETHER):
+            given = list(texts[start : start + TOKENIZED_TOGETHER])
+            found += self._plain(given, limit) if self.template is None else self._in_template(given, limit)
+        return found
+
+    def _plain(self, texts: list[str], limit: int) -> list[Tokens]:
         bos = self.tokenizer.bos_token_id
         tokens = []
         # Texts longer than the limit are cut here and counted, so the tokenizer's own warning about them says nothing new.
-        for given in self.tokenizer(list(texts), add_special_tokens=True, truncation=False, verbose=False)["input_ids"]:
+        for given in self.tokenizer(texts, add_special_tokens=True, truncation=False, verbose=False)["input_ids"]:
             ids = given if bos is None or given[:1] == [bos] else [bos, *given]
-            kept = ids[:limit]
-            tokens.append(Tokens(kept, [i not in self.special_ids for i in kept], len(ids) > limit))
+            kept = np.array(ids[:limit], dtype=np.int32)
+            tokens.append(Tokens(kept, ~np.isin(kept, self.special_ids), len(ids) > limit))
         return tokens
 
+    def _in_template(self, texts: list[str], limit: int) -> list[Tokens]:
+        assert self.template is not None  # noqa: S101 - asked for only where there is one
+        filled = [self.template.fill(text) for text in texts]
+        encoded = self.tokenizer(
+            [whole for whole, _, _ in filled],
+            add_special_tokens=False,
+            truncation=False,
+            verbose=False,
+            return_offsets_mapping=True,
+        )
+        tokens = []
+        for given, offsets, (_, start, stop) in zip(
+            encoded["input_ids"], encoded["offset_mapping"], filled, strict=True
+        ):
+            ids, places = np.array(given, dtype=np.int32), np.array(offsets)
+            overlaps = (places[:, 0] < stop) & (places[:, 1] > start)
+            tokens.append(self._cut_inside(ids, overlaps & ~np.isin(ids, self.special_ids), limit))
+        return tokens
+
+    def _cut_inside(self, ids: npt.NDArray[np.int32], content: npt.NDArray[np.bool_], limit: int) -> Tokens:
+        """Of a text that is too long in its template, the text's last tokens are left out and the template stays whole."""
+        excess = len(ids) - limit
+        if excess <= 0:
+            return Tokens(ids, content, truncated=False)
+        own = np.flatnonzero(content)
+        if len(own) <= excess:
+            wrong = f"the chat template alone takes {len(ids) - len(own)} of {limit} tokens"
+            raise UserError(f"{self.key}.max_length", wrong, "allow longer texts")
+        kept = np.ones(len(ids), dtype=bool)
+        kept[own[len(own) - excess :]] = False
+        return Tokens(ids[kept], content[kept], truncated=True)
+
+    # --- passes ---
+
     @torch.inference_mode()
-    def residuals(self, batch: Sequence[Tokens]) -> dict[int, Tensor]:
-        """Layer -> its output [texts, length, hidden] for a batch padded on the right."""
-        length = max(len(tokens.ids) for tokens in batch)
-        ids = torch.full((len(batch), length), self.pad_id, dtype=torch.long)
-        mask = torch.zeros((len(batch), length), dtype=torch.long)
+    def read(self, batch: Sequence[Tokens]) -> dict[Place, Tensor]:
+        """Place -> what is there [texts, length, size], for a batch padded on the right."""
+        length = max(map(len, batch))
+        ids = np.full((len(batch), length), self.pad_id, dtype=np.int64)
+        mask = np.zeros((len(batch), length), dtype=np.int64)
         for row, tokens in enumerate(batch):
-            ids[row, : len(tokens.ids)] = torch.tensor(tokens.ids)
-            mask[row, : len(tokens.ids)] = 1
-        found: dict[int, Tensor] = {}
-        hooks = [self.blocks[layer].register_forward_hook(self._keep(layer, found)) for layer in self.layers]
+            ids[row, : len(tokens)] = tokens.ids
+            mask[row, : len(tokens)] = 1
+        found: dict[Place, Tensor] = {}
+        hooks = [attach(self.blocks[place[0]], place[1], self._keep(place, found), self.key) for place in self.places]
         try:
-            self.model(input_ids=ids.to(self.device), attention_mask=mask.to(self.device), **self._no_cache())
-        except _DeepEnough:
+            on_device = (torch.from_numpy(values).to(self.device) for values in (ids, mask))
+            self.model(**dict(zip(("input_ids", "attention_mask"), on_device, strict=True)), **self._no_cache())
+        except _Enough:
             pass
         finally:
             for hook in hooks:
@@ -109,14 +190,53 @@ class LanguageModel:
     def _no_cache(self) -> dict[str, bool]:
         return {"use_cache": False} if hasattr(self.model.config, "use_cache") else {}
 
-    def _keep(self, layer: int, found: dict[int, Tensor]) -> Any:
-        def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
-            # A block returns a tensor in some releases and a tuple that starts with it in others.
-            found[layer] = output[0] if isinstance(output, tuple) else output
-            if layer == self.layers[-1]:
-                raise _DeepEnough
+    def _keep(self, place: Place, found: dict[Place, Tensor]) -> Any:
+        def keep(states: Tensor) -> None:
+            found[place] = states
+            if len(found) == len(self.places):
+                raise _Enough
 
-        return hook
+        return keep
+
+
+class ChatTemplate:
+    """A tokenizer's chat template around one thing that the user says."""
+
+    def __init__(self, tokenizer: Any, key: str):
+        self.tokenizer, self.key = tokenizer, f"{key}.chat"
+        if not isinstance(tokenizer.chat_template, str):
+            wrong = (
+                "its tokenizer has several chat templates"
+                if tokenizer.chat_template
+                else "its tokenizer has no chat template"
+            )
+            raise UserError(self.key, wrong, "set it to false, or use the instruction-tuned model")
+        if not tokenizer.is_fast:
+            wrong = "its tokenizer cannot tell which tokens of a filled template are the text's own"
+            raise UserError(self.key, wrong, "use a model with a tokenizer.json")
+        self.before, found, self.after = self._render(MARK).partition(MARK)
+        if not found:
+            raise UserError(self.key, "its chat template leaves out what the user says", "set it to false")
+
+    @property
+    def sha256(self) -> str:
+        """What stands around a text, as a digest. Some templates put the date there, so it is taken as it is today."""
+        return sha256_text(f"{self.before}{MARK}{self.after}")
+
+    def fill(self, text: str) -> tuple[str, int, int]:
+        """The filled template, and where in it the text starts and stops; templates may strip it."""
+        whole = self._render(text)
+        start, stop = len(self.before), len(whole) - len(self.after)
+        framed = whole.startswith(self.before) and whole.endswith(self.after)
+        if not framed or whole[start:stop] not in (text, text.strip()):
+            raise UserError(
+                self.key, f"its chat template changes what the user says ({text[:40]!r})", "set it to false"
+            )
+        return whole, start, stop
+
+    def _render(self, text: str) -> str:
+        said = [{"role": "user", "content": text}]
+        return str(self.tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=True))
 
 
 def find_blocks(model: nn.Module, depth: int) -> nn.ModuleList:

@@ -19,15 +19,28 @@ CLAIM = "heads.json"
 
 @dataclass(frozen=True, order=True)
 class Head:
-    """A place to read: the output of a layer, as it is (`sae` is None) or through an SAE."""
+    """A place to read: a site of a layer, as it is (`sae` is None) or through an SAE.
+
+    Of hidden states three poolings are kept, or with `every_token` the states themselves.
+    """
 
     id: str
     layer: int
     sae: str | None = None
+    site: str = "resid_post"
+    every_token: bool = False
+
+    @property
+    def place(self) -> tuple[int, str]:
+        return self.layer, self.site
 
 
 def hidden_head(layer: int) -> Head:
     return Head(f"layer-{layer}", layer)
+
+
+def token_head(layer: int) -> Head:
+    return Head(f"layer-{layer}-tokens", layer, every_token=True)
 
 
 def capture_id(heads: Iterable[Head]) -> str:

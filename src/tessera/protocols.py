@@ -26,7 +26,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from scipy import sparse
 
-from tessera import metrics, solvers
+from tessera import columns, metrics, solvers
 from tessera.arms import Arm, given
 from tessera.errors import UserError
 from tessera.examples import Table
@@ -48,7 +48,6 @@ CELLS = pa.schema(
     + [(name, pa.float64()) for name in METRICS]
     + [("status", pa.string()), ("reason", pa.string())]
 )
-NUMPY = {pa.int32(): np.int32, pa.float64(): np.float64}
 IDENTITY = ("model", "dataset", "head", "arm", "layer", "width", "pooling")
 
 PREDICTIONS = pa.schema(
@@ -295,31 +294,13 @@ def _predictions(answers: list[tuple[dict[str, Any], Split, Result]], table: Tab
         ]
     scores = np.concatenate([np.empty((0, len(labels))), *(result.scores for _, _, result in answers)])
     schema = PREDICTIONS.with_metadata({"labels": json.dumps(labels)})
-    named = [_column([row[field.name] for row in rows], field.type) for field in schema if field.name != "scores"]
-    return pa.table([*named, _lists(scores)], schema=schema)
+    named = [
+        columns.optional([row[field.name] for row in rows], field.type) for field in schema if field.name != "scores"
+    ]
+    return pa.table([*named, columns.rows(scores.astype(np.float32))], schema=schema)
 
 
 def _table(rows: list[dict[str, Any]], schema: pa.Schema) -> pa.Table:
-    return pa.table([_column([row.get(field.name) for row in rows], field.type) for field in schema], schema=schema)
-
-
-def _column(values: list[Any], kind: pa.DataType) -> pa.Array:
-    """A column of text or numbers. Made from buffers, because pyarrow imports pandas to look at any Python value."""
-    here = np.array([value is not None for value in values])
-    nulls = None if here.all() else pa.py_buffer(np.packbits(here, bitorder="little"))
-    if kind == pa.string():
-        spelled = [b"" if value is None else value.encode() for value in values]
-        ends = np.cumsum([0, *map(len, spelled)]).astype(np.int32)
-        buffers = [nulls, pa.py_buffer(ends), pa.py_buffer(b"".join(spelled))]
-    else:
-        numbers = np.array([0 if value is None else value for value in values], NUMPY[kind])
-        buffers = [nulls, pa.py_buffer(numbers)]
-    return pa.Array.from_buffers(kind, len(values), buffers)
-
-
-def _lists(rows: Array) -> pa.Array:
-    """A list column of float32 rows, from buffers for the same reason."""
-    values = np.ascontiguousarray(rows, np.float32)
-    ends = np.arange(0, rows.size + 1, rows.shape[1], dtype=np.int32)
-    inner = pa.Array.from_buffers(pa.float32(), rows.size, [None, pa.py_buffer(values)])
-    return pa.Array.from_buffers(pa.list_(pa.float32()), len(rows), [None, pa.py_buffer(ends)], children=[inner])
+    return pa.table(
+        [columns.optional([row.get(field.name) for row in rows], field.type) for field in schema], schema=schema
+    )

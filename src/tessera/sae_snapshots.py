@@ -43,11 +43,13 @@ def _from_folder(given: Path, key: str) -> SAE[Any]:
 
 
 def _check(folder: Path, key: str, entry: dict[str, Any], model: dict[str, Any]) -> None:
-    config = Sae.load(folder, key).config
-    if config.layer != entry["layer"]:
-        raise UserError(
-            f"{key}.layer", f"the SAE reads layer {config.layer}, not {entry['layer']}", "correct the layer"
-        )
+    sae = Sae(folder, key)
+    sae.check_finite(str(folder / WEIGHTS))
+    config = sae.config
+    for what in ("layer", "site"):
+        reads, said = getattr(config, what), entry[what]
+        if reads != said:
+            raise UserError(f"{key}.{what}", f"the SAE reads {what} {reads}, not {said}", f"correct the {what}")
     if config.d_sae != entry["width"]:
         raise UserError(
             f"{key}.width", f"the SAE has {config.d_sae} features, not {entry['width']}", "correct the width"
@@ -55,6 +57,7 @@ def _check(folder: Path, key: str, entry: dict[str, Any], model: dict[str, Any])
     if config.layer >= model["layers"]:
         wrong = f"layer {config.layer} is beyond the {model['layers']} layers of '{entry['model']}'"
         raise UserError(f"{key}.layer", wrong, "choose an SAE and a model that fit together")
-    if config.d_in != model["hidden_size"]:
-        wrong = f"the SAE reads vectors of {config.d_in}, and '{entry['model']}' has {model['hidden_size']}"
+    size = model["attention_size" if config.site == "attn_z" else "hidden_size"]
+    if config.d_in != size:
+        wrong = f"the SAE reads vectors of {config.d_in}, and '{entry['model']}' has {size} at {config.site}"
         raise UserError(f"{key}.model", wrong, "choose the model it was trained on")

@@ -2,14 +2,14 @@
 
 A shard holds some examples of one head, a row an example. `row` is the example's place in the dataset table. For an SAE
 head a row lists, over the content tokens of the example, how many features are active in each (`counts`), then their
-`indices` and `values` token after token; `norms` and `errors` are the squared length of each token's vector and of what
-the SAE leaves of it. For a hidden-state head a row holds three vectors. The `tokens` head says which tokens were read.
+`indices` and `values` token after token; `norms` are the lengths of the tokens' vectors. For a hidden-state head a row
+holds three vectors, or, where every token is kept, the tokens' vectors one after the other (`states`). The `tokens` head
+says which tokens were read.
 
 Indices are delta-encoded and floats split by byte, which packs them smallest. Pages carry checksums, so that reading
 notices a flipped bit; the manifest carries a SHA-256 of every file, so that `verify` can name a damaged one.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tessera.columns import flat, joined, lengths, numbers
 from tessera.errors import UserError
 from tessera.files import read_json, replacing, sha256_file
 
@@ -25,36 +26,19 @@ MANIFEST = "manifest.json"
 
 Ints, Floats = pa.list_(pa.int32()), pa.list_(pa.float32())
 SAE_SCHEMA = pa.schema(
-    [
-        ("row", pa.int32()),
-        ("counts", Ints),
-        ("indices", Ints),
-        ("values", Floats),
-        ("norms", Floats),
-        ("errors", Floats),
-    ]
+    [("row", pa.int32()), ("counts", Ints), ("indices", Ints), ("values", Floats), ("norms", Floats)]
 )
+STATES_SCHEMA = pa.schema([("row", pa.int32()), ("states", Floats)])
 TOKENS_SCHEMA = pa.schema([("row", pa.int32()), ("positions", Ints), ("token_ids", Ints)])
 
 
-def hidden_schema(width: int) -> pa.Schema:
-    vector = pa.list_(pa.float32(), width)
+def hidden_schema(size: int) -> pa.Schema:
+    vector = pa.list_(pa.float32(), size)
     return pa.schema([("row", pa.int32()), ("last", vector), ("mean", vector), ("max", vector)])
 
 
 def part_name(number: int) -> str:
     return f"part-{number:05d}.parquet"
-
-
-def ragged(values: np.ndarray, lengths: np.ndarray) -> pa.ListArray:
-    """A list column from all its values in a row and the length of each list."""
-    offsets = np.zeros(len(lengths) + 1, dtype=np.int32)
-    np.cumsum(lengths, out=offsets[1:])
-    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values))
-
-
-def vectors(values: np.ndarray) -> pa.FixedSizeListArray:
-    return pa.FixedSizeListArray.from_arrays(pa.array(values.astype(np.float32, copy=False).ravel()), values.shape[1])
 
 
 def write(path: Path, table: pa.Table) -> None:
@@ -79,27 +63,15 @@ def write(path: Path, table: pa.Table) -> None:
         )
 
 
-def read(path: Path) -> pa.Table:
-    """A shard's rows; a damaged file is a `UserError` that names it."""
+def read(path: Path, columns: list[str] | None = None) -> pa.Table:
+    """A shard's rows, or some columns of them; a damaged file is a `UserError` that names it."""
     try:
         # A `ParquetFile` and not `read_table`, which would import pandas and read meaning into folder names.
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            return file.read()
+            return file.read(columns)
     except (OSError, pa.ArrowException) as error:
         mend = "delete it and the manifest beside its folder, then run again; only it is made anew"
         raise UserError(str(path), f"the shard is missing or damaged ({error})", mend) from None
-
-
-def flat(table: pa.Table, column: str) -> np.ndarray:
-    """All values of a list column, in order."""
-    chunks = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in table.column(column).chunks]
-    return np.concatenate(chunks) if chunks else np.zeros(0, dtype=np.float32)
-
-
-def lengths(table: pa.Table, column: str) -> np.ndarray:
-    """The length of each list of a column."""
-    chunks = [np.diff(chunk.offsets.to_numpy()) for chunk in table.column(column).chunks]
-    return np.concatenate(chunks) if chunks else np.zeros(0, dtype=np.int32)
 
 
 @dataclass(frozen=True)
@@ -117,35 +89,36 @@ class SparseTokens:
     values: np.ndarray
 
 
-def parts(folder: Path, head: str) -> Iterator[pa.Table]:
-    """A head's shards in the manifest's order."""
-    for shard in read_json(folder / MANIFEST)["shards"][head]:
-        yield read(folder / head / shard["file"])
+def in_order(folder: Path, head: str, columns: list[str]) -> pa.Table:
+    """Some columns of a head's shards, put back into dataset order."""
+    files = read_json(folder / MANIFEST)["shards"][head]
+    table = pa.concat_tables([read(folder / head / file["file"], ["row", *columns]) for file in files])
+    return table.take(numbers(np.argsort(joined(table.column("row")), kind="stable")))
 
 
 def read_sae(folder: Path, head: str) -> SparseTokens:
-    """A head's shards put back into dataset order."""
-    manifest = read_json(folder / MANIFEST)
-    table = pa.concat_tables(list(parts(folder, head)))
-    table = table.take(pa.array(np.argsort(table.column("row").to_numpy(), kind="stable")))
+    """The SAE features of a head, in dataset order."""
+    table = in_order(folder, head, ["counts", "indices", "values"])
     return SparseTokens(
-        width=manifest["heads"][head]["width"],
-        tokens=lengths(table, "counts"),
-        counts=flat(table, "counts"),
-        indices=flat(table, "indices"),
-        values=flat(table, "values"),
+        width=read_json(folder / MANIFEST)["heads"][head]["width"],
+        tokens=lengths(table.column("counts")),
+        counts=flat(table.column("counts")),
+        indices=flat(table.column("indices")),
+        values=flat(table.column("values")),
     )
 
 
 def read_hidden(folder: Path, head: str, pooling: str) -> np.ndarray:
     """The pooled hidden states of a head, a row an example in dataset order."""
-    table = pa.concat_tables([part.select(["row", pooling]) for part in parts(folder, head)])
-    rows = table.column("row").to_numpy()
-    column = table.column(pooling).combine_chunks()
-    values = column.flatten().to_numpy(zero_copy_only=False).reshape(len(rows), -1)
-    ordered = np.empty_like(values)
-    ordered[rows] = values
-    return ordered
+    table = in_order(folder, head, [pooling])
+    return flat(table.column(pooling)).reshape(len(table), -1)
+
+
+def read_states(folder: Path, head: str) -> tuple[np.ndarray, np.ndarray]:
+    """The hidden states of every content token in dataset order, and how many tokens each example has."""
+    column = in_order(folder, head, ["states"]).column("states")
+    size = read_json(folder / MANIFEST)["heads"][head]["size"]
+    return flat(column).reshape(-1, size), lengths(column) // size
 
 
 def verify(folder: Path) -> list[str]:

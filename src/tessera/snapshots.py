@@ -11,10 +11,10 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+from tessera.demo.folders import RECORD as DEMO_RECORD
 from tessera.files import read_json, sha256_file, sha256_json, write_json
 
 RECORD = "revision.json"
-DEMO_RECORD = "demo.json"
 
 
 def given_folder(given: str | None) -> Path | None:

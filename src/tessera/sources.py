@@ -6,13 +6,12 @@ reason, for the stage to count. No code that came with a dataset runs: tables ar
 decoders that start no other program.
 
 A pinned revision is a promise. The Hub's client falls back to whatever copy its cache holds when it cannot ask the Hub,
-so the revision of what it hands over is checked. Its messages are shown without anything that looks like a credential.
+so the revision of what it hands over is checked.
 """
 
 import hashlib
 import io
 import logging
-import os
 import re
 import struct
 import warnings
@@ -23,20 +22,14 @@ from pathlib import Path
 from typing import Any
 
 import datasets
-import huggingface_hub
 import pyarrow as pa
-from huggingface_hub.errors import (
-    GatedRepoError,
-    LocalEntryNotFoundError,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
 from PIL import Image
 
 from tessera import tablefiles
 from tessera.errors import UserError
 from tessera.files import sha256_file, sha256_json
-from tessera.job import DISK_TROUBLE, progress
+from tessera.hub import hub_trouble
+from tessera.job import progress
 
 ROLES = ("text", "label", "id", "subset", "split", "group")
 
@@ -112,14 +105,8 @@ def _read_hub(name: str, source: dict[str, Any], wanted: dict[str, str]) -> Raw:
 
 def _load_split(key: str, source: dict[str, Any], split: str) -> datasets.Dataset:
     hub, revision = source["hub"], source["revision"]
-    try:
+    with hub_trouble(key, hub, split):
         part = datasets.load_dataset(hub, name=source["config"], split=split, revision=revision)
-    except Exception as error:
-        # The client lets through the errors of the several libraries it is made of. All are answers to the user's
-        # request, except a disk that is full or closed, which the job words itself.
-        if isinstance(error, OSError) and error.errno in DISK_TROUBLE:
-            raise
-        raise _hub_error(key, source, split, error) from None
     evidence = [str(file["filename"]) for file in part.cache_files] + list(part.info.download_checksums or {})
     if evidence and not any(revision in known for known in evidence):
         raise UserError(
@@ -128,43 +115,6 @@ def _load_split(key: str, source: dict[str, Any], split: str) -> datasets.Datase
             "run once with a network, or remove that copy from the cache of Hugging Face datasets",
         )
     return part
-
-
-def _hub_error(key: str, source: dict[str, Any], split: str, error: Exception) -> UserError:
-    """One line about what the Hub's client raised: which key it is about, and what to do."""
-    hub, message = source["hub"], _without_secrets(f"{type(error).__name__}: {error}")
-    causes = (error, error.__cause__, error.__context__)
-
-    def is_a(*types: type[Exception]) -> bool:
-        return any(isinstance(cause, types) for cause in causes)
-
-    if is_a(GatedRepoError) or "is a gated dataset" in message:
-        at, wrong = "hub", f"'{hub}' is gated"
-        mend = "accept its terms on the Hub and set HF_TOKEN to a token of that account"
-    elif is_a(RevisionNotFoundError) or message.startswith("DatasetNotFoundError: Revision "):
-        at, wrong, mend = "revision", f"'{hub}' has no revision {source['revision']}", "check the commit"
-    elif is_a(ConnectionError, LocalEntryNotFoundError):
-        at, wrong = "hub", f"the Hub could not be reached for '{hub}', and no copy is cached"
-        mend = "check the network and HF_HUB_OFFLINE, or save the dataset elsewhere and use it as 'saved'"
-    elif is_a(datasets.exceptions.DatasetNotFoundError, RepositoryNotFoundError):
-        at, wrong, mend = "hub", f"the Hub shows no dataset '{hub}'", "check the id; if it is private, set HF_TOKEN"
-    elif "Unknown split" in message:
-        at, wrong, mend = "splits", f"there is no split '{split}' ({message})", "name splits that are there"
-    elif "BuilderConfig" in message or "Config name is missing" in message:
-        at, wrong, mend = "config", f"no such configuration ({message})", "name one that is there"
-    else:
-        at, wrong = "hub", f"'{hub}' cannot be read ({message})"
-        mend = "check id, revision and splits, or save it elsewhere and use it as 'saved'"
-    return UserError(f"{key}.{at}", wrong, mend)
-
-
-def _without_secrets(message: str) -> str:
-    """A message of the Hub's client, on one line, without tokens, passwords and the queries of signed addresses."""
-    for secret in (huggingface_hub.get_token(), os.environ.get("HF_TOKEN")):
-        message = message.replace(secret, "***") if secret else message
-    message = re.sub(r"hf_\w+|(?<=[Bb]earer )\S+|(?<=\?)[^\s'\"]+|(?<=://)[^/\s@]+(?=@)", "***", message)
-    message = " ".join(message.split())
-    return message if len(message) <= 300 else message[:297] + "..."
 
 
 def _read_saved(name: str, folder: Path, wanted: dict[str, str]) -> Raw:

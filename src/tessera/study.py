@@ -12,7 +12,7 @@ from typing import Any
 from tessera import fingerprint
 from tessera.config import Config, DemoModel
 from tessera.errors import UserError
-from tessera.plan import Head, hidden_head, plan
+from tessera.plan import Head, hidden_head, plan, token_head
 
 RESULTS = Path("results")
 
@@ -89,9 +89,12 @@ class Study:
 
     @cached_property
     def _heads(self) -> dict[str, dict[str, Head]]:
-        heads = {name: [hidden_head(layer) for layer in model.layers] for name, model in self.config.models.items()}
+        heads = {
+            name: [*map(hidden_head, model.layers), *map(token_head, model.token_layers)]
+            for name, model in self.config.models.items()
+        }
         for name, sae in self.config.saes.items():
-            heads[sae.model].append(Head(name, sae.layer, name))
+            heads[sae.model].append(Head(name, sae.layer, name, sae.site))
         return {model: {head.id: head for head in of_model} for model, of_model in heads.items()}
 
     @cached_property
@@ -132,7 +135,8 @@ class Study:
         else:
             of_kind = {"arm": "sae", "width": self.config.saes[name].width}
             search = {"poolings": probes.sae_poolings, "thresholds": probes.thresholds}
-        return {**of_kind, **search, "layer": head.layer}
+        # What enters a layer is what the layer before gives, and is compared with it.
+        return {**of_kind, **search, "layer": head.layer - 1 if head.site == "resid_pre" else head.layer}
 
     def text_probes(self) -> list[str]:
         """The cells of every probe on plain text."""
@@ -145,4 +149,5 @@ class Study:
             f"results/probes/{model}/{dataset}/{head.id}/probes.json"
             for model, dataset in self.captures
             for head in self.heads(model)
+            if not head.every_token
         ]

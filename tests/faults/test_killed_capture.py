@@ -20,12 +20,12 @@ from tessera.plan import Head, hidden_head
 
 folder, model, sae = map(Path, sys.argv[1:4])
 passes = 0
-original = capture.LanguageModel.residuals
+original = capture.LanguageModel.read
 def counted(self, batch):
     global passes
     passes += 1
     return original(self, batch)
-capture.LanguageModel.residuals = counted
+capture.LanguageModel.read = counted
 texts = [" ".join(["word"] * (1 + i % 17)) + f" {i}" for i in range(600)]
 words = np.array(["a"] * len(texts), dtype=object)
 table = Table([str(i) for i in range(len(texts))], texts, None, words, words, [None] * len(texts), np.arange(len(texts)))

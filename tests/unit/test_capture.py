@@ -10,12 +10,12 @@ from conftest import TEXTS
 from saes_made import random_sae
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from tessera import capture, shards
+from tessera import capture, passes, precision, shards
 from tessera.capture import Effort, Reading
 from tessera.errors import UserError
 from tessera.examples import Table
-from tessera.files import read_json
-from tessera.plan import Head, hidden_head
+from tessera.files import read_json, write_json
+from tessera.plan import Head, hidden_head, token_head
 
 READING = Reading(dtype="float32", attention="eager", max_length=40)
 EFFORT = Effort(device="cpu", batch_tokens=64, shard_tokens=40)
@@ -38,16 +38,14 @@ def saes(tmp_path_factory: pytest.TempPathFactory):
     return root, made
 
 
-def run(folder: Path, model: Path, root: Path, texts=tuple(TEXTS), effort: Effort = EFFORT, heads=tuple(HEADS)) -> dict:
+def run(folder: Path, model: Path, root: Path, texts=tuple(TEXTS), heads=tuple(HEADS), **changes) -> dict:
     capture.run(
         folder,
         model=("tiny", model, "m" * 64),
         saes={head.sae: (root / head.sae, "s" * 64) for head in heads if head.sae},
         heads=heads,
         table=table(list(texts)),
-        dataset_sha256="d" * 64,
-        reading=READING,
-        effort=effort,
+        **{"dataset_sha256": "d" * 64, "reading": READING, "effort": EFFORT} | changes,
     )
     return read_json(folder / "manifest.json")
 
@@ -79,11 +77,8 @@ def test_sae_features_equal_sae_lens_one_example_at_a_time(tmp_path, tiny_model,
     run(tmp_path, tiny_model, saes[0])
     for name, layer in (("jump", 1), ("top", 3)):
         features = shards.read_sae(tmp_path, name)
-        rows = np.repeat(np.arange(len(features.counts)), features.counts)
-        dense = np.zeros((len(features.counts), features.width), dtype=np.float32)
-        dense[rows, features.indices] = features.values
         expected = torch.cat([saes[1][name].encode(one_at_a_time(tiny_model, text, layer)) for text in TEXTS])
-        np.testing.assert_allclose(dense, expected.detach().numpy(), atol=1e-4)
+        np.testing.assert_allclose(dense(features), expected.detach().numpy(), atol=1e-4)
 
 
 def test_batch_and_shard_sizes_leave_no_trace_but_float_noise(tmp_path, tiny_model, saes) -> None:
@@ -105,18 +100,13 @@ def test_long_texts_are_cut_and_counted(tmp_path, tiny_model, saes) -> None:
 
 
 def test_a_text_longer_than_the_models_context_is_cut_there(tmp_path, tiny_model, saes) -> None:
-    heads = [Head("jump", 1, "jump")]
-    capture.run(
-        tmp_path,
-        model=("tiny", tiny_model, ""),
-        saes={"jump": (saes[0] / "jump", "")},
-        heads=heads,
-        table=table(["long " * 200, "b"]),
-        dataset_sha256="",
-        reading=replace(READING, max_length=5000),
-        effort=EFFORT,
-    )
+    run(tmp_path, tiny_model, saes[0], texts=["long " * 200, "b"], reading=replace(READING, max_length=5000))
     assert shards.read_sae(tmp_path, "jump").tokens[0] == 63
+
+
+def test_a_text_of_nothing_but_special_tokens_is_named(tmp_path, tiny_model, saes) -> None:
+    with pytest.raises(UserError, match=r"example 'e1': it has no token .* Mend: remove it from the dataset"):
+        run(tmp_path, tiny_model, saes[0], texts=["fine", "<eos>"])
 
 
 def test_a_resumed_capture_computes_only_what_is_missing_and_has_the_same_bytes(
@@ -131,9 +121,9 @@ def test_a_resumed_capture_computes_only_what_is_missing_and_has_the_same_bytes(
     damaged.write_bytes(content)
     (tmp_path / "b" / "top" / "part-00000.parquet").unlink()
     passes = []
-    original = capture.LanguageModel.residuals
+    original = capture.LanguageModel.read
     monkeypatch.setattr(
-        capture.LanguageModel, "residuals", lambda self, batch: passes.append(len(batch)) or original(self, batch)
+        capture.LanguageModel, "read", lambda self, batch: passes.append(len(batch)) or original(self, batch)
     )
     assert run(tmp_path / "b", tiny_model, saes[0]) == whole
     assert 0 < sum(passes) < len(TEXTS)
@@ -142,17 +132,8 @@ def test_a_resumed_capture_computes_only_what_is_missing_and_has_the_same_bytes(
 def test_shards_of_other_inputs_are_not_trusted(tmp_path, tiny_model, saes) -> None:
     first = run(tmp_path, tiny_model, saes[0])
     changed = [*TEXTS[:-1], "entirely different words here but with as many characters"]
-    capture.run(
-        tmp_path,
-        model=("tiny", tiny_model, "m" * 64),
-        saes={"jump": (saes[0] / "jump", "s" * 64)},
-        heads=[Head("jump", 1, "jump")],
-        table=table(changed),
-        dataset_sha256="e" * 64,
-        reading=READING,
-        effort=EFFORT,
-    )
-    assert read_json(tmp_path / "manifest.json")["shards"]["jump"] != first["shards"]["jump"]
+    second = run(tmp_path, tiny_model, saes[0], texts=changed, dataset_sha256="e" * 64)
+    assert second["shards"]["jump"] != first["shards"]["jump"]
 
 
 def test_verify_names_what_is_damaged(tmp_path, tiny_model, saes) -> None:
@@ -170,14 +151,14 @@ def test_verify_names_what_is_damaged(tmp_path, tiny_model, saes) -> None:
 
 
 def test_values_that_are_not_finite_stop_it_and_name_the_example(tmp_path, tiny_model, saes, monkeypatch) -> None:
-    original = capture.LanguageModel.residuals
+    original = capture.LanguageModel.read
 
     def broken(self, batch):
         states = original(self, batch)
-        states[1][0, -1] = torch.inf
+        states[1, "resid_post"][0, -1] = torch.inf
         return states
 
-    monkeypatch.setattr(capture.LanguageModel, "residuals", broken)
+    monkeypatch.setattr(capture.LanguageModel, "read", broken)
     with pytest.raises(UserError, match=r"example 'e\d': layer 1 .*float32"):
         run(tmp_path, tiny_model, saes[0])
     assert not (tmp_path / "manifest.json").exists()
@@ -194,3 +175,162 @@ def test_health_is_what_the_plain_formulas_give(tmp_path, tiny_model, saes) -> N
     assert health["dead_fraction"] == pytest.approx(float((features == 0).all(dim=0).float().mean()))
     assert health["explained_variance"] == pytest.approx(float(1 - left / ((x - x.mean(dim=0)) ** 2).sum()), rel=1e-4)
     assert health["norm_max"] == pytest.approx(float(x.norm(dim=1).max()), rel=1e-5)
+    assert (health["explained_variance_tokens"], health["flipped_share"]) == (len(x), None)
+
+
+def test_explained_variance_of_many_tokens_is_measured_on_a_sample(tmp_path, tiny_model, saes, monkeypatch) -> None:
+    monkeypatch.setattr(capture, "GAUGED", 60)
+    health = run(tmp_path, tiny_model, saes[0], texts=TEXTS * 5)["heads"]["jump"]["health"]
+    rows = capture.spread(capture.tokenize(*opened(tiny_model, TEXTS * 5)), 60)
+    x = torch.cat([one_at_a_time(tiny_model, (TEXTS * 5)[row], 1) for row in rows])
+    sae = saes[1]["jump"]
+    left = ((x - sae.decode(sae.encode(x)).detach()) ** 2).sum()
+    assert health["explained_variance_tokens"] == len(x) < health["tokens"] / 2
+    assert health["explained_variance"] == pytest.approx(float(1 - left / ((x - x.mean(dim=0)) ** 2).sum()), rel=1e-3)
+
+
+def opened(model: Path, texts: list[str]):
+    kept = {"dtype": "float32", "attention": "eager", "device": "cpu", "key": "models.tiny"}
+    return capture.LanguageModel(model, places=[(1, "resid_post")], **kept), table(texts), READING.max_length
+
+
+# --- heads of other kinds ------------------------------------------------------------------------------------------
+
+
+def test_every_tokens_hidden_states_are_kept_on_demand(tmp_path, tiny_model, saes) -> None:
+    manifest = run(tmp_path, tiny_model, saes[0], heads=[token_head(3)])
+    states, tokens = shards.read_states(tmp_path, "layer-3-tokens")
+    assert manifest["heads"]["layer-3-tokens"] == {"kind": "states", "layer": 3, "site": "resid_post", "size": 32}
+    expected = [one_at_a_time(tiny_model, text, 3) for text in TEXTS]
+    assert tokens.tolist() == list(map(len, expected))
+    np.testing.assert_allclose(states, torch.cat(expected).numpy(), atol=2e-5)
+
+
+def test_saes_of_other_sites_read_there(tmp_path, tiny_model) -> None:
+    hooks = {"pre": "hook_resid_pre", "mlp": "hook_mlp_out", "attn": "attn.hook_z"}
+    made = {name: random_sae(tmp_path / name, "standard", layer=2, hook=hook) for name, hook in hooks.items()}
+    sites = {"pre": "resid_pre", "mlp": "mlp_out", "attn": "attn_z"}
+    manifest = run(tmp_path / "c", tiny_model, tmp_path, heads=[Head(n, 2, n, site) for n, site in sites.items()])
+    model = AutoModelForCausalLM.from_pretrained(tiny_model, attn_implementation="eager", dtype=torch.float32)
+    block = model.model.layers[2]
+    caught = {}
+    model.model.layers[1].register_forward_hook(lambda module, given, output: caught.update(pre=output[0]))
+    block.post_feedforward_layernorm.register_forward_hook(lambda module, given, output: caught.update(mlp=output[0]))
+    block.self_attn.o_proj.register_forward_hook(lambda module, given, output: caught.update(attn=given[0][0]))
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    given = {name: [] for name in hooks}
+    for text in TEXTS:
+        with torch.inference_mode():
+            model(input_ids=torch.tensor([[1, *tokenizer(text)["input_ids"]][:40]]))
+        for name, states in caught.items():
+            given[name].append(states[1:])
+    for name, sae in made.items():
+        assert manifest["heads"][name]["site"] == sites[name]
+        expected = sae.encode(torch.cat(given[name])).detach().numpy()
+        np.testing.assert_allclose(dense(shards.read_sae(tmp_path / "c", name)), expected, atol=1e-4)
+
+
+def test_an_encoder_that_does_not_fit_the_card_gives_the_same(tmp_path, tiny_model, saes, monkeypatch) -> None:
+    run(tmp_path / "a", tiny_model, saes[0])
+    size = 32 * 96 * 4
+    monkeypatch.setattr(passes, "_room", lambda device: 1.5 * size)
+    seen = []
+    original = passes.Sae
+    monkeypatch.setattr(
+        passes, "Sae", lambda *given, resident: seen.append(resident) or original(*given, resident=resident)
+    )
+    run(tmp_path / "b", tiny_model, saes[0])
+    assert sorted(seen) == [False, True]
+    for name in ("jump", "top"):
+        a, b = (shards.read_sae(tmp_path / x, name) for x in "ab")
+        np.testing.assert_array_equal(a.indices, b.indices)
+        np.testing.assert_allclose(a.values, b.values, atol=1e-4)
+    # The sample and the lengths go along.
+    health_a, health_b = (read_json(tmp_path / x / "manifest.json")["heads"]["top"]["health"] for x in "ab")
+    assert health_a.pop("flipped_share") is health_b.pop("flipped_share") is None
+    assert health_a == pytest.approx(health_b, rel=1e-4)
+
+
+# --- memory and precision ------------------------------------------------------------------------------------------
+
+
+def test_out_of_memory_halves_the_batch_says_so_and_goes_on(tmp_path, tiny_model, saes, monkeypatch, caplog) -> None:
+    whole = run(tmp_path / "a", tiny_model, saes[0], effort=Effort("cpu", 4096, 4096))
+    original, sizes = capture.LanguageModel.read, []
+
+    def read(self, batch):
+        sizes.append(len(batch))
+        if len(batch) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+        return original(self, batch)
+
+    monkeypatch.setattr(capture.LanguageModel, "read", read)
+    halved = run(tmp_path / "b", tiny_model, saes[0], effort=Effort("cpu", 4096, 4096))
+    assert sizes[:2] == [6, 3]
+    assert max(sizes[2:]) <= 2
+    assert "going on with half as many" in caplog.text
+    assert halved["tokens"] == whole["tokens"]
+    a, b = (shards.read_sae(tmp_path / x, "jump") for x in "ab")
+    np.testing.assert_array_equal(a.indices, b.indices)
+    np.testing.assert_allclose(a.values, b.values, atol=1e-4)
+
+
+def test_a_text_that_does_not_fit_the_memory_alone_is_named(tmp_path, tiny_model, saes, monkeypatch) -> None:
+    def read(self, batch):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+
+    monkeypatch.setattr(capture.LanguageModel, "read", read)
+    with pytest.raises(UserError, match=r"example 'e\d': its \d+ tokens alone do not fit the memory"):
+        run(tmp_path, tiny_model, saes[0])
+
+
+def test_errors_that_are_not_about_memory_are_not_taken_for_it(tmp_path, tiny_model, saes, monkeypatch) -> None:
+    monkeypatch.setattr(capture.LanguageModel, "read", lambda self, batch: torch.ones(2) @ torch.ones(3))
+    with pytest.raises(RuntimeError, match="size"):
+        run(tmp_path, tiny_model, saes[0])
+
+
+def test_half_precision_records_how_many_features_flip(tmp_path, tiny_model, saes) -> None:
+    manifest = run(tmp_path, tiny_model, saes[0], reading=replace(READING, dtype="bfloat16"))
+    exact = run(tmp_path / "exact", tiny_model, saes[0])
+    for name in ("jump", "top"):
+        half, full = (active(shards.read_sae(folder, name)) for folder in (tmp_path, tmp_path / "exact"))
+        share = len(half ^ full) / len(full)
+        assert 0 < share < 0.5
+        # All texts are in the sample, and what is read again in float32 is what a float32 capture reads.
+        assert manifest["heads"][name]["health"]["flipped_share"] == pytest.approx(share)
+        assert exact["heads"][name]["health"]["flipped_share"] is None
+
+
+def active(features) -> set[tuple[int, int]]:
+    tokens = np.repeat(np.arange(len(features.counts)), features.counts)
+    return set(zip(tokens.tolist(), features.indices.tolist(), strict=True))
+
+
+def dense(features) -> np.ndarray:
+    matrix = np.zeros((len(features.counts), features.width), dtype=np.float32)
+    matrix[np.repeat(np.arange(len(features.counts)), features.counts), features.indices] = features.values
+    return matrix
+
+
+def test_weights_are_as_stored_after_a_reading_in_float32(tiny_model) -> None:
+    model = capture.LanguageModel(
+        tiny_model, places=[(3, "attn_z")], dtype="bfloat16", attention="eager", device="cpu", key=""
+    )
+    before = {name: parameter.clone() for name, parameter in model.model.named_parameters()}
+    batch = model.tokenize(TEXTS[:2], 40)
+    with precision.in_float32(model):
+        (states,) = model.read(batch).values()
+    assert states.dtype == torch.float32
+    for name, parameter in model.model.named_parameters():
+        assert parameter.dtype == torch.bfloat16
+        assert torch.equal(parameter, before[name])
+
+
+def test_an_sae_of_a_centred_model_needs_a_model_that_centres(tmp_path, tiny_model) -> None:
+    random_sae(tmp_path / "c", "standard")
+    raw = read_json(tmp_path / "c/cfg.json")
+    raw["metadata"]["model_from_pretrained_kwargs"] = {"center_writing_weights": True}
+    write_json(tmp_path / "c/cfg.json", raw)
+    with pytest.raises(UserError, match=r"saes\.c: it was trained on a model whose residual stream was centred"):
+        run(tmp_path / "out", tiny_model, tmp_path, heads=[Head("c", 1, "c")])

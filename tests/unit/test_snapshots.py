@@ -65,8 +65,10 @@ def test_a_folder_that_lacks_a_part_is_named(tmp_path: Path, tiny_model: Path, m
 
 def store_sae(tmp_path: Path, kind: str = "jumprelu", **entry: Any) -> dict[str, Any]:
     random_sae(tmp_path / "origin", kind, layer=1)
-    write_json(tmp_path / "model.json", {"layers": entry.pop("depth", 4), "hidden_size": entry.pop("hidden", 32)})
-    entry = {"source": {"folder": str(tmp_path / "origin")}, "model": "m", "layer": 1, "width": 96, **entry}
+    sizes = {"layers": entry.pop("depth", 4), "hidden_size": entry.pop("hidden", 32), "attention_size": 32}
+    write_json(tmp_path / "model.json", sizes)
+    source = {"folder": str(tmp_path / "origin")}
+    entry = {"source": source, "model": "m", "layer": 1, "site": "resid_post", "width": 96, **entry}
     sae_snapshots.store("s", entry, tmp_path / "stored", tmp_path / "origin", tmp_path / "model.json")
     return read_json(tmp_path / "stored/revision.json")
 
@@ -74,7 +76,7 @@ def store_sae(tmp_path: Path, kind: str = "jumprelu", **entry: Any) -> dict[str,
 def test_a_stored_sae_encodes_as_the_one_it_came_from(tmp_path: Path) -> None:
     record = store_sae(tmp_path)
     x = torch.randn(20, 32, generator=torch.Generator().manual_seed(0))
-    ours, origin = (Sae.load(tmp_path / name, "saes.s").encode(x) for name in ("stored", "origin"))
+    ours, origin = (Sae(tmp_path / name, "saes.s").encode(x) for name in ("stored", "origin"))
     assert torch.equal(ours.indices, origin.indices)
     assert torch.equal(ours.values, origin.values)
     assert (record["architecture"], record["d_in"], record["d_sae"]) == ("jumprelu", 32, 96)
@@ -109,4 +111,4 @@ def test_an_sae_with_values_that_are_not_finite_is_refused(tmp_path: Path) -> No
         sae.W_dec[0, 0] = torch.nan
     sae.save_model(tmp_path / "origin")
     with pytest.raises(UserError, match="tensor W_dec holds values that are not finite"):
-        Sae.load(tmp_path / "origin", "saes.s")
+        Sae(tmp_path / "origin", "saes.s").check_finite("saes.s")

@@ -204,9 +204,9 @@ def caused(error, cause):
         (
             caused(DatasetNotFoundError("Gone."), answered(RevisionNotFoundError, "404")),
             "revision",
-            f"has no revision {REVISION}",
+            "has no such revision",
         ),
-        (DatasetNotFoundError("Revision 'aaa' doesn't exist for dataset 'x'."), "revision", "check the commit"),
+        (DatasetNotFoundError("Revision 'aaa' doesn't exist for dataset 'x'."), "revision", "the hash of a commit"),
         (ConnectionError("Couldn't reach 'owner/name' on the Hub (OfflineModeIsEnabled)"), "hub", "HF_HUB_OFFLINE"),
         (LocalEntryNotFoundError("not in the cache"), "hub", "HF_HUB_OFFLINE"),
         (ValueError("Unknown split \"train\". Should be one of ['test']."), "splits", "one of ['test']"),

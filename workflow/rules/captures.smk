@@ -24,11 +24,12 @@ rule capture:
     # Batch and shard sizes and the device are read from the config in the script: they change no number.
     params:
         heads=lambda wildcards: [
-            [head.id, head.layer, head.sae] for head in heads_of(wildcards)
+            [head.id, head.layer, head.sae, head.site, head.every_token]
+            for head in heads_of(wildcards)
         ],
         reading=lambda wildcards: {
             key: config["models"][wildcards.model][key]
-            for key in ("attention", "dtype", "max_length")
+            for key in ("attention", "chat", "dtype", "encode", "max_length")
         },
         code=script_code("capture"),
     message:

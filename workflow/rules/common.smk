@@ -18,7 +18,7 @@ os.environ.update(
     PYTHONPATH=os.pathsep.join(dict.fromkeys([str(ROOT / "src"), *found]))
 )
 
-from tessera import closing, fingerprint
+from tessera import cards, closing, fingerprint
 from tessera.config import check_files
 from tessera.config import parse as checked
 from tessera.errors import UserError
@@ -44,6 +44,10 @@ CONFIG = STUDY.config
 # From here on `config` holds every key, defaults included, so that scripts need not know the defaults.
 config.clear()
 config.update(STUDY.plain)
+
+# A local capture holds cores while it waits for a card, so no more start than there are cards. --resources gpu=N wins.
+if workflow.nodes is None and (gpus := cards.count(CONFIG.capture.device)):
+    workflow.global_resources.setdefault("gpu", gpus)
 
 FIGURE_NAMES = ["arms", "layers", "poolings"] + (["saes"] if CONFIG.saes else [])
 FIGURES = expand(

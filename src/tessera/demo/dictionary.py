@@ -1,7 +1,7 @@
 """Sparse autoencoders for the demo's language models, trained with sae-lens's own classes and trainer.
 
-The activations of a tiny model on a few thousand texts fit in memory: they are harvested once, by a hook on the decoder
-layer, and batches are drawn from them. sae-lens scales them to a common norm while it trains, so that one set of
+The activations of a tiny model on a few thousand texts fit in memory: they are harvested once, and batches
+are drawn from them. sae-lens scales them to a common norm while it trains, so that one set of
 coefficients serves layers of any norm, and folds the scale into the weights at the end. What is saved needs no scaling
 at run time; decoder rows have one length, and a feature's value is in the units of training, the same for every layer.
 """
@@ -26,13 +26,13 @@ from sae_lens import (
     TrainingSAE,
 )
 from sae_lens.config import SAETrainerConfig
-from transformers import AutoModel, AutoTokenizer
 
 from tessera.demo.folders import filling
 from tessera.demo.reproducible import reproducibly
-from tessera.errors import UserError
 from tessera.files import read_json, write_json
 from tessera.job import progress
+from tessera.models import LanguageModel, Tokens
+from tessera.passes import content_mask
 
 Architecture = Literal["standard", "topk", "batchtopk", "jumprelu"]
 
@@ -96,42 +96,29 @@ def train(
 
 def _harvest(model_folder: Path, texts: Sequence[str], layer: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Activations of content tokens, a row each: about `TOKENS` of texts drawn by seed, and those of held-out texts."""
-    tokenizer = AutoTokenizer.from_pretrained(model_folder)
-    model = AutoModel.from_pretrained(model_folder, attn_implementation="eager").eval()
-    if layer >= len(model.layers):
-        raise UserError(
-            f"{model_folder}", f"layer {layer} is beyond its {len(model.layers)} layers", "choose a lower layer"
-        )
-    # Nothing above the layer is read, so nothing above it runs.
-    del model.layers[layer + 1 :]
-    model.config.num_hidden_layers = layer + 1
-    order = np.random.default_rng(seed).permutation(len(texts))
-    encoded = tokenizer([texts[i] for i in order], truncation=True)["input_ids"]
-    enough = 1 + int(np.searchsorted(np.cumsum([len(ids) for ids in encoded]), TOKENS))
-    encoded = encoded[:enough]
-    held_out = max(1, round(HELD_OUT * len(encoded)))
-    special = torch.tensor(tokenizer.all_special_ids)
-    return (
-        _activations(model, encoded[held_out:], special, tokenizer.pad_token_id),
-        _activations(model, encoded[:held_out], special, tokenizer.pad_token_id),
+    model = LanguageModel(
+        model_folder,
+        places=[(layer, "resid_post")],
+        dtype="float32",
+        attention="eager",
+        device="cpu",
+        key=str(model_folder),
     )
+    order = np.random.default_rng(seed).permutation(len(texts))
+    tokens = model.tokenize([texts[i] for i in order], model.context)
+    enough = 1 + int(np.searchsorted(np.cumsum([len(text) for text in tokens]), TOKENS))
+    tokens = tokens[:enough]
+    held_out = max(1, round(HELD_OUT * len(tokens)))
+    return _activations(model, tokens[held_out:]), _activations(model, tokens[:held_out])
 
 
-@torch.no_grad()
-def _activations(model: Any, encoded: list[list[int]], special: torch.Tensor, pad: int) -> torch.Tensor:
-    caught: list[torch.Tensor] = []
-    handle = model.layers[-1].register_forward_hook(lambda module, inputs, output: caught.append(output))
+def _activations(model: LanguageModel, tokens: Sequence[Tokens]) -> torch.Tensor:
     rows = []
-    ordered = sorted(encoded, key=len)
+    ordered = sorted(tokens, key=len)
     for start in progress(range(0, len(ordered), 32), "reading activations", unit="batch"):
         batch = ordered[start : start + 32]
-        width = max(map(len, batch))
-        ids = torch.tensor([[*ids, *[pad] * (width - len(ids))] for ids in batch])
-        lengths = torch.tensor([len(ids) for ids in batch])
-        mask = torch.arange(width) < lengths[:, None]
-        model(input_ids=ids, attention_mask=mask.long(), use_cache=False)
-        rows.append(caught.pop()[mask & ~torch.isin(ids, special)])
-    handle.remove()
+        (states,) = model.read(batch).values()
+        rows.append(states[torch.from_numpy(content_mask(batch))])
     return torch.cat(rows)
 
 
