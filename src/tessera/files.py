@@ -4,6 +4,7 @@ Everything under results/ is written through `replacing`: to a temporary neighbo
 A killed job leaves at most a neighbour that the next write of the same name removes.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -12,10 +13,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+# The disk, or the user's share of it.
+FULL = {errno.ENOSPC, errno.EDQUOT}
+
 
 @contextmanager
 def replacing(path: Path | str) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success it becomes `path`, on failure it is removed."""
+    """Yield a temporary path beside `path`; on success it becomes `path`, on failure it is removed.
+
+    The error of a full disk gets the name of the file, which neither a write nor pyarrow gives it.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
@@ -25,6 +32,10 @@ def replacing(path: Path | str) -> Iterator[Path]:
         with partial.open("rb") as handle:
             os.fsync(handle.fileno())
         partial.replace(path)
+    except OSError as error:
+        if error.errno in FULL and error.filename in (None, str(partial)):
+            error.filename = str(path)
+        raise
     finally:
         partial.unlink(missing_ok=True)
 

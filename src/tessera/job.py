@@ -21,21 +21,31 @@ logger = logging.getLogger("tessera")
 DISK_TROUBLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO}
 
 
+class Log(logging.FileHandler):
+    """The log of a job. A line that its disk has no room for goes to the terminal."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the name is logging's
+        if isinstance(sys.exception(), OSError):
+            sys.stderr.write(self.format(record) + "\n")
+        else:
+            super().handleError(record)
+
+
 @contextmanager
 def job(snakemake: Any) -> Iterator[logging.Logger]:
     """Run a script's body with its log on file and terminal; turn a `UserError` into one line and a failing exit status.
 
     The line goes to the log, which the workflow shows when a job fails.
     """
-    log_path = Path(str(snakemake.log[0]))
-    log_path.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(log_path, mode="w", encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
-    logger.setLevel(logging.INFO)
-    logger.addHandler(handler)
-    logging.captureWarnings(True)
-    logging.getLogger("py.warnings").addHandler(handler)
     try:
+        log_path = Path(str(snakemake.log[0]))
+        log_path.parent.mkdir(parents=True, exist_ok=True)
+        handler = Log(log_path, mode="w", encoding="utf-8")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
+        logger.setLevel(logging.INFO)
+        logger.addHandler(handler)
+        logging.captureWarnings(True)
+        logging.getLogger("py.warnings").addHandler(handler)
         yield logger
     except UserError as error:
         logger.error("%s", error)
@@ -47,8 +57,6 @@ def job(snakemake: Any) -> Iterator[logging.Logger]:
         else:
             logger.exception("%s is a bug in tessera, not in your input; please report it", type(error).__name__)
         sys.exit(1)
-    finally:
-        handler.flush()
 
 
 def progress(items: Iterable[Item], what: str, total: int | None = None, unit: str = "it") -> tqdm:

@@ -10,6 +10,7 @@ Indices are delta-encoded and floats split by byte, which packs them smallest. P
 notices a flipped bit; the manifest carries a SHA-256 of every file, so that `verify` can name a damaged one.
 """
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -135,3 +136,20 @@ def verify(folder: Path) -> list[str]:
             elif sha256_file(path) != shard["sha256"]:
                 problems.append(f"{path}: its content is not what the manifest says")
     return problems
+
+
+def main(folders: list[str]) -> int:
+    """Say what is wrong with the captures below some folders: `python -m tessera.shards results/activations`."""
+    captures = sorted(path.parent for folder in folders for path in Path(folder).rglob(MANIFEST))
+    problems = [problem for capture in captures for problem in verify(capture)]
+    lines = [*problems, f"{len(captures)} captures, {len(problems)} files missing or damaged"]
+    if problems:
+        lines.append(
+            "Delete manifest.json beside the damaged head's folder and run again: only damaged shards are made anew."
+        )
+    sys.stdout.write("\n".join(lines) + "\n")
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from tessera.pooling import pool
+from tessera import pooling
+from tessera.pooling import of_tokens, pool
 from tessera.shards import SparseTokens
 
 WIDTH = 30
@@ -62,5 +63,17 @@ def test_pooling_equals_its_plain_definition(pooling: str) -> None:
 def test_nothing_active_anywhere_pools_to_zeros() -> None:
     none = np.zeros(0, dtype=np.int32)
     features = SparseTokens(5, np.array([2, 1]), np.zeros(3, dtype=np.int32), none, none.astype(np.float32))
-    for pooling in PLAIN:
-        assert pool(features, pooling).nnz == 0
+    for way in PLAIN:
+        assert pool(features, way).nnz == 0
+
+
+def test_the_features_of_every_token_as_a_matrix() -> None:
+    features, dense = random_tokens(4)
+    assert (of_tokens(features).toarray() == np.concatenate(dense).astype(np.float32)).all()
+
+
+@pytest.mark.parametrize("size", [1, 40, 1 << 22])
+def test_the_size_of_blocks_leaves_no_trace(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    features, dense = random_tokens(5)
+    monkeypatch.setattr(pooling, "BLOCK", size)
+    assert (pool(features, "top-2").toarray() == [top(tokens, 2) for tokens in dense]).all()
