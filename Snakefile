@@ -21,6 +21,7 @@ rule all:
 
 include: "workflow/rules/demo.smk"
 include: "workflow/rules/datasets.smk"
+include: "workflow/rules/checks.smk"
 include: "workflow/rules/models.smk"
 include: "workflow/rules/captures.smk"
 include: "workflow/rules/probes.smk"

@@ -37,9 +37,9 @@ SIZES: dict[str, dict[str, Any]] = {
         "layers": (5, 12, 19),
         "widths": (4096, 16384),
         "dtype": "float32",
-        "texts": {"short": (160, 12, 20), "long": (7, 360, 400), "mixed": (48, 6, 120)},
+        "texts": {"short": (160, 12, 20), "long": (8, 360, 400), "mixed": (48, 6, 120)},
         "batch_tokens": 2048,
-        "slow_texts": {"short": 32, "long": 2, "mixed": 16},
+        "slow_texts": {"short": 32, "long": 8, "mixed": 16},
     },
     # Gemma-2-2B itself, with the widths of Gemma Scope.
     "cuda": {

@@ -21,14 +21,16 @@ from tessera import capture
 from tessera.plan import Head
 
 SIZE: dict[str, Any] = {
-    "model": {"hidden_size": 256, "intermediate_size": 512, "num_attention_heads": 4, "num_key_value_heads": 2}
-    | {"head_dim": 64, "num_hidden_layers": 4, "vocab_size": 8192},
-    "layers": (2,),
+    "model": {"hidden_size": 128, "intermediate_size": 256, "num_attention_heads": 2, "num_key_value_heads": 1}
+    | {"head_dim": 64, "num_hidden_layers": 2, "vocab_size": 4096},
+    "layers": (1,),
     "dtype": "float32",
     "batch_tokens": 4096,
 }
-# Examples and width. The wide ones have fewer examples, because an SAE of a million features costs 250 of 4,096.
-RUNS = [(1_000, 4096), (10_000, 4096), (100_000, 4096), (1_000, 16_384), (1_000, 131_072), (1_000, 1_048_576)]
+# Small, so that a thousand short texts fill several shards.
+SHARD_TOKENS = 4096
+# Examples and width.
+RUNS = [(1_000, 2048), (10_000, 2048), (100_000, 2048), (1_000, 16_384), (1_000, 131_072), (1_000, 1_048_576)]
 
 
 def main() -> None:
@@ -44,7 +46,7 @@ def main() -> None:
     for examples, width in RUNS:
         with tempfile.TemporaryDirectory() as name:
             world = World(Path(name), {**SIZE, "widths": (width,)}, "cpu", "float32")
-            texts = make_texts(examples, 20, 40, SIZE["model"]["vocab_size"])
+            texts = make_texts(examples, 4, 12, SIZE["model"]["vocab_size"])
             Path(name, "texts.json").write_text(json.dumps(texts))
             command = [sys.executable, __file__, "--one", name, world.heads[0].id]
             done = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603 - our own command
@@ -70,7 +72,7 @@ def one(folder: Path, sae: str) -> None:
             table=table_of(texts),
             dataset_sha256="",
             reading=capture.Reading("float32", "eager", 4096),
-            effort=capture.Effort("cpu", SIZE["batch_tokens"], 65_536),
+            effort=capture.Effort("cpu", SIZE["batch_tokens"], SHARD_TOKENS),
         )
     told = json.loads((folder / "captured/run.json").read_text())
     print(json.dumps({"seconds": told["seconds"] - told["to_open"], "memory": watch.peak}))

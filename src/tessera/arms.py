@@ -9,9 +9,10 @@ a choice of columns and a weight for each.
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from functools import partial
+from typing import Any, Literal, Protocol, TypeGuard, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -19,11 +20,12 @@ from scipy import sparse
 
 from tessera.errors import UserError
 from tessera.examples import Table
+from tessera.regimes import FULL, Regime, all_of
 from tessera.solvers import Matrix, Scaling
 
 Array = npt.NDArray[Any]
 
-Classifier = Literal["l2", "majority"]
+Classifier = Literal["l2", "l1", "tree", "means", "majority"]
 
 
 class Arm(Protocol):
@@ -106,6 +108,207 @@ class Nothing:
         return np.empty((self.examples, 0), np.float32)
 
 
+class Ranking:
+    """The features of a training part, the most telling first, for any labels.
+
+    A feature is worth the distance between the mean of a class and that of the rest, in standard deviations, for the class
+    where that is largest. All numbers of features that are asked for are cut from one order, kept per training part.
+    """
+
+    def __init__(self, X: Matrix, codes: Array, n_classes: int, most: int):
+        self.X, self.codes, self.n_classes, self.most = X, codes, n_classes, most
+        self.orders: dict[bytes, Array] = {}
+
+    def best(self, train: Array, k: int) -> Array:
+        """The k features that are worth most on the training part; of equal ones the first."""
+        key = np.packbits(train).tobytes()
+        if key not in self.orders:
+            worth = self._worth(train)
+            self.orders[key] = np.argsort(-worth, kind="stable")[: self.most]
+        return self.orders[key][:k]
+
+    def _worth(self, train: Array) -> Array:
+        rows: Any = self.X[train]
+        codes = self.codes[train]
+        counts = np.bincount(codes, minlength=self.n_classes)
+        member = sparse.csr_matrix((np.ones(len(codes)), (codes, np.arange(len(codes)))), (self.n_classes, len(codes)))
+        sums = np.asarray((member @ rows).todense() if sparse.issparse(rows) else member @ rows.astype(np.float64))
+        total = sums.sum(axis=0)
+        square = (
+            rows.multiply(rows).sum(axis=0) if sparse.issparse(rows) else np.square(rows, dtype=np.float64).sum(axis=0)
+        )
+        spread = np.sqrt(np.maximum(np.asarray(square).ravel() / len(codes) - (total / len(codes)) ** 2, 0))
+        present = (counts > 0) & (counts < len(codes))
+        of_class = sums[present] / counts[present, None]
+        of_rest = (total - sums[present]) / (len(codes) - counts[present, None])
+        distance = np.abs(of_class - of_rest).max(axis=0, initial=0)
+        return np.divide(distance, spread, out=np.zeros(len(distance)), where=spread > 0)
+
+
+@dataclass(frozen=True)
+class KSparse:
+    """The k features that tell the labels of the training part best."""
+
+    ranking: Ranking
+    k: int
+    classifier: Classifier = "l2"
+    scaling: Scaling = "each feature"
+    fitted: bool = True
+
+    def features(self, train: Array) -> Matrix:
+        chosen: Any = self.ranking.X[:, np.sort(self.ranking.best(train, self.k))]
+        return cast(Array, chosen.toarray() if sparse.issparse(chosen) else chosen)
+
+
+class Components:
+    """The principal directions of a training part, kept per training part, for any number of them."""
+
+    def __init__(self, X: Array, most: int):
+        self.X, self.most = X.astype(np.float64), most
+        self.known: dict[bytes, tuple[Array, Array]] = {}
+
+    def project(self, train: Array, k: int) -> Array:
+        key = np.packbits(train).tobytes()
+        if key not in self.known:
+            mean = self.X[train].mean(axis=0)
+            _, _, directions = np.linalg.svd(self.X[train] - mean, full_matrices=False)
+            self.known[key] = mean, directions[: self.most]
+        mean, directions = self.known[key]
+        return ((self.X - mean) @ directions[:k].T).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Pca:
+    """The first k principal components of the training part. They keep their proportions: scaling would undo them."""
+
+    components: Components
+    k: int
+    classifier: Classifier = "l2"
+    scaling: Scaling = "all alike"
+    fitted: bool = True
+
+    def features(self, train: Array) -> Matrix:
+        return self.components.project(train, self.k)
+
+
+@dataclass(frozen=True)
+class Means:
+    """How far an example lies along each class's difference of means: one direction for two classes.
+
+    The directions are all that is learned from the features; a regression on so few numbers sets the cuts between them.
+    """
+
+    X: Matrix
+    codes: Array
+    n_classes: int
+    classifier: Classifier = "means"
+    scaling: Scaling = "each feature"
+    fitted: bool = True
+
+    def features(self, train: Array) -> Matrix:
+        codes = self.codes[train]
+        weights = np.zeros((self.n_classes, len(codes)))
+        for label in range(self.n_classes):
+            inside = codes == label
+            weights[label] = inside / max(1, inside.sum()) - ~inside / max(1, (~inside).sum())
+        directions = np.asarray(weights @ self.X[train])
+        return np.asarray(self.X @ directions[1 if self.n_classes == 2 else 0 :].T, dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class Length:
+    """How long a text is, in characters and in words, and nothing of what it says."""
+
+    texts: list[str]
+    classifier: Classifier = "l2"
+    scaling: Scaling = "each feature"
+    fitted: bool = False
+
+    def features(self, train: Array) -> Matrix:
+        sizes = np.array([(len(text), len(text.split())) for text in self.texts], dtype=np.float32)
+        return np.hstack([sizes, np.log1p(sizes)])
+
+
+# --- variants ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to probe an input: what is made of its features, under which condition, and what tables call it."""
+
+    arm: str
+    classifier: Classifier
+    threshold: float | None
+    k: int | None
+    regime: Regime
+    make: Callable[[Array], Arm]
+
+    @property
+    def competes(self) -> bool:
+        """Whether it is a configuration that an arm may choose, and not a point of a curve."""
+        return self.k is None and self.regime.name == FULL
+
+
+def _always(arm: Arm) -> Callable[[Array], Arm]:
+    """What makes an arm that does not depend on the labels."""
+    return lambda codes: arm
+
+
+def is_arm(features: Matrix | Arm) -> TypeGuard[Arm]:
+    return not isinstance(features, np.ndarray) and not sparse.issparse(features)
+
+
+def variants(
+    features: Matrix | Arm, arm: str, n_classes: int, search: Mapping[str, Any], *, curves: bool
+) -> Iterator[Variant]:
+    """Every variant of an input that `search` asks for; the points of curves only with `curves`.
+
+    Thresholds are for given features alone. Curves are about the features as they are, not made binary.
+    """
+    full, *others = all_of(search["regimes"])
+    if is_arm(features):
+        for regime in [full, *(others if curves and features.classifier != "majority" else [])]:
+            yield Variant(arm, features.classifier, None, None, regime, _always(features))
+        return
+    X = cast(Matrix, features)
+    for threshold in search["thresholds"]:
+        for_threshold = given(X, threshold)
+        yield Variant(arm, "l2", threshold, None, full, _always(for_threshold))
+        if "means" in search["classifiers"]:
+            means = partial(Means, for_threshold.X, n_classes=n_classes)
+            yield Variant(arm, "means", threshold, None, full, means)
+    if not curves:
+        return
+    yield from _sparse(X, arm, n_classes, search["sparse_k"], full)
+    for regime in others:
+        yield Variant(arm, "l2", None, None, regime, _always(Given(X)))
+
+
+def _sparse(X: Matrix, arm: str, n_classes: int, ks: Sequence[int], full: Regime) -> Iterator[Variant]:
+    """Few numbers an example: the best k features of an SAE, or the first k principal components of hidden states."""
+    if not ks:
+        return
+    if isinstance(X, np.ndarray):
+        components = Components(X, max(ks))
+        for k in ks:
+            if k <= X.shape[1]:
+                yield Variant("pca", "l2", None, k, full, _always(Pca(components, k)))
+        return
+    known: list[Ranking] = []
+
+    def best(k: int, codes: Array) -> KSparse:
+        if not known:
+            known.append(Ranking(X, codes, n_classes, max(ks)))
+        return KSparse(known[0], k)
+
+    for k in ks:
+        if k <= X.shape[1]:
+            yield Variant(arm, "l2", None, k, full, partial(best, k))
+
+
+# --- text ----------------------------------------------------------------------------------------------------------
+
+
 def on_text(name: str, table: Table) -> Arm:
     """The text arm of that name. To it, an image is a text without words."""
     if name not in TEXT_ARMS:
@@ -116,6 +319,7 @@ def on_text(name: str, table: Table) -> Arm:
 TEXT_ARMS: dict[str, Callable[[list[str]], Arm]] = {
     "tfidf-word": lambda texts: TfIdf(count(texts, words), least=1),
     "tfidf-char": lambda texts: TfIdf(count(texts, characters), least=2),
+    "length": Length,
     "majority": lambda texts: Nothing(len(texts)),
 }
 

@@ -3,7 +3,7 @@
 pyarrow's own conversions import pandas, which costs every job 0.3 s, to learn whether a value is one of pandas'.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -62,6 +62,12 @@ def optional(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
         found = np.array([0 if value is None else value for value in values], NUMPY[kind])
         buffers = [nulls, pa.py_buffer(found)]
     return pa.Array.from_buffers(kind, len(values), buffers)
+
+
+def table(given: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
+    """A table of rows of text and numbers, in which a key that is missing is a null."""
+    made = [optional([row.get(field.name) for row in given], field.type) for field in schema]
+    return pa.table(made, schema=schema)
 
 
 def array(column: pa.Array) -> Array:

@@ -115,13 +115,19 @@ class DemoSae(Entry):
     demo: Literal["standard", "topk", "batchtopk", "jumprelu"] = Field(description="Architecture to train.")
 
 
+class ControlSae(Entry):
+    """Random features in place of an SAE's: as many of them, and in each token as many active ones."""
+
+    control: Id = Field(description="Id of the SAE to match; model, layer, site and width are the same as there.")
+
+
 def _source_key(value: Any) -> str | None:
     """The key that tells a source's kind: the first of the known ones that is there."""
     keys = value if isinstance(value, dict) else type(value).model_fields if isinstance(value, Entry) else ()
     return next((key for key in SOURCE_KEYS if key in keys), None)
 
 
-SOURCE_KEYS = ("hub", "file", "saved", "images", "folder", "release", "demo")
+SOURCE_KEYS = ("hub", "file", "saved", "images", "folder", "release", "demo", "control")
 
 DatasetSource = Annotated[
     Annotated[HubDataset, Tag("hub")]
@@ -136,7 +142,10 @@ ModelSource = Annotated[
     Discriminator(_source_key),
 ]
 SaeSource = Annotated[
-    Annotated[SaeRelease, Tag("release")] | Annotated[Folder, Tag("folder")] | Annotated[DemoSae, Tag("demo")],
+    Annotated[SaeRelease, Tag("release")]
+    | Annotated[Folder, Tag("folder")]
+    | Annotated[DemoSae, Tag("demo")]
+    | Annotated[ControlSae, Tag("control")],
     Discriminator(_source_key),
 ]
 
@@ -231,6 +240,24 @@ class Strict(Entry):
     )
 
 
+class Regimes(Entry):
+    """Harder conditions for the training part, under the strict protocol. The test part stays as it is."""
+
+    train_shares: list[Annotated[float, Field(gt=0, lt=1)]] = Field(
+        default_factory=list, description="Shares of the training part to train on, in whole groups."
+    )
+    label_noise: list[Annotated[float, Field(gt=0, lt=1)]] = Field(
+        default_factory=list, description="Shares of the training labels to make wrong."
+    )
+    imbalance: list[Annotated[float, Field(gt=1)]] = Field(
+        default_factory=list,
+        description="How many times more frequent the most frequent label is to be than the rarest.",
+    )
+    shuffled: bool = Field(
+        True, description="Also train on shuffled labels: a score above chance then shows a leak, not a feature."
+    )
+
+
 class Probes(Entry):
     """Which classifier inputs are compared, and how."""
 
@@ -244,8 +271,21 @@ class Probes(Entry):
     hidden_poolings: list[Literal["last", "mean", "max"]] = Field(
         ["last", "mean", "max"], description="How hidden states become one vector."
     )
-    text: list[Literal["tfidf-word", "tfidf-char", "majority"]] = Field(
-        ["tfidf-word", "tfidf-char", "majority"], description="Classifier inputs that need no model."
+    text: list[Literal["tfidf-word", "tfidf-char", "length", "majority"]] = Field(
+        ["tfidf-word", "tfidf-char", "length", "majority"], description="Classifier inputs that need no model."
+    )
+    classifiers: list[Literal["l2", "means"]] = Field(
+        ["l2"],
+        min_length=1,
+        description="`l2`: logistic regression. `means`: along the difference of class means.",
+    )
+    sparse_k: list[Annotated[int, Field(ge=1, le=512)]] = Field(
+        default_factory=list,
+        description="Numbers of features for k-sparse probes of SAEs, and of principal components of hidden states.",
+    )
+    regimes: Regimes = Field(default_factory=Regimes, description="Harder conditions for the training part.")
+    curve_poolings: list[Pooling] | None = Field(
+        None, description="Poolings for which `sparse_k` and `regimes` are computed; all of them where absent."
     )
     protocols: list[Literal["paper", "strict"]] = Field(
         ["paper", "strict"], min_length=1, description="`paper`: the published procedure. `strict`: the one to believe."
@@ -329,7 +369,7 @@ def _problems(config: Config) -> Iterator[UserError]:
         yield from _model_problems(config, name)
     for name in config.saes:
         yield from _sae_problems(config, name)
-    for key in ("sae_poolings", "thresholds", "hidden_poolings", "text", "protocols"):
+    for key in ("sae_poolings", "thresholds", "hidden_poolings", "text", "classifiers", "sparse_k", "protocols"):
         yield from _repeats(f"probes.{key}", getattr(config.probes, key))
     yield from _repeats("probes.strict.c", config.probes.strict.c)
     yield from _repeats("demo.docstrings.libraries", config.demo.docstrings.libraries)
@@ -359,9 +399,25 @@ def _sae_problems(config: Config, name: str) -> Iterator[UserError]:
         yield UserError(f"saes.{name}.model", f"there is no model '{sae.model}'", f"use one of: {known}")
         return
     yield from _layer_problem(config, f"saes.{name}.layer", sae.layer, sae.model)
+    if isinstance(sae.source, ControlSae):
+        yield from _control_problem(config, name, sae.source.control)
     if isinstance(sae.source, DemoSae) and not isinstance(config.models[sae.model].source, DemoModel):
         wrong = f"demo SAEs are trained on demo models, and '{sae.model}' is not one"
         yield UserError(f"saes.{name}.source.demo", wrong, "give a release or a folder")
+
+
+def _control_problem(config: Config, name: str, matched: str) -> Iterator[UserError]:
+    """A control that does not stand beside the SAE it is to match."""
+    key = f"saes.{name}.source.control"
+    other = config.saes.get(matched)
+    if other is None or isinstance(other.source, ControlSae):
+        wrong = f"'{matched}' is a control itself" if other else f"there is no SAE '{matched}'"
+        yield UserError(key, wrong, "name an SAE that is none")
+        return
+    for what in ("model", "layer", "site", "width"):
+        if getattr(config.saes[name], what) != getattr(other, what):
+            mend = f"give both the same {what}"
+            yield UserError(key, f"'{matched}' has another {what}, so there is nothing to match", mend)
 
 
 def _layer_problem(config: Config, key: str, layer: int, model: str) -> Iterator[UserError]:

@@ -6,6 +6,7 @@ of a slice of the test examples speaks of that slice alone:
 - `macro_f1` averages over the labels that occur in the slice, as truth or as prediction (scikit-learn's convention).
 - `auroc` and `auprc` compare every label with the rest, and average over all labels. If one of them has no example in
   the slice there is nothing to rank, and the metric is None: an average over the others would be about another task.
+- `recall_at_fpr` is how many examples of a label are caught when one in a hundred others may be taken for it.
 - `ece` and `brier` judge the probabilities themselves.
 """
 
@@ -17,6 +18,9 @@ import numpy.typing as npt
 Array = npt.NDArray[Any]
 
 ECE_BINS = 15
+
+# The share of other examples that may be taken for a label where recall is asked at a fixed false-positive rate.
+FALSE_POSITIVE_RATE = 0.01
 
 
 def accuracy(truth: Array, predicted: Array) -> float:
@@ -90,6 +94,25 @@ def auprc(truth: Array, scores: Array) -> float | None:
     return float(np.mean(averages))
 
 
+def recall_at_fpr(truth: Array, scores: Array, rate: float = FALSE_POSITIVE_RATE) -> float | None:
+    """The largest share of a label's examples above a cut that at most `rate` of the others pass, averaged over labels.
+
+    Of two labels only the second counts: the first being caught is the second being passed.
+    """
+    ranked = _ranked(truth, scores)
+    if ranked is None:
+        return None
+    hits, answers, ends = ranked
+    recalls = []
+    for label in range(1 if scores.shape[1] == 2 else 0, scores.shape[1]):
+        end = ends[:, label]
+        true = hits[end, label]
+        false = answers[end] - true
+        allowed = false <= rate * (len(truth) - true[-1])
+        recalls.append(float(true[allowed].max(initial=0) / true[-1]))
+    return float(np.mean(recalls))
+
+
 def ece(truth: Array, predicted: Array, scores: Array) -> float:
     """Expected calibration error: confidence against accuracy in equally wide bins of the predicted label's probability."""
     confidence = scores[np.arange(len(truth)), predicted]
@@ -111,6 +134,7 @@ def all_of(truth: Array, predicted: Array, scores: Array) -> dict[str, float | N
         "macro_f1": macro_f1(truth, predicted, scores.shape[1]),
         "auroc": auroc(truth, scores),
         "auprc": auprc(truth, scores),
+        "recall_at_fpr": recall_at_fpr(truth, scores),
         "ece": ece(truth, predicted, scores),
         "brier": brier(truth, scores),
     }

@@ -107,7 +107,8 @@ class Reader:
     def __init__(
         self, model: LanguageModel, saes: Mapping[str, Sae], heads: Sequence[Head], *, encode: str, budget: int
     ):
-        self.model, self.saes, self.heads, self.encode, self.budget = model, saes, list(heads), encode, budget
+        self.model, self.saes, self.encode, self.budget = model, saes, encode, budget
+        self.heads = list(heads)
         for head in self.heads:
             if head.sae and saes[head.sae].config.centred and not model.centres:
                 wrong = (
@@ -133,7 +134,7 @@ class Reader:
         for head in self.heads:
             if head.sae and not self.saes[head.sae].at_hand:
                 of_head = kept[head.id]
-                self._encode(head, torch.from_numpy(of_head.pop("vectors")), of_head.pop("sampled"), of_head)
+                self._encode(head, torch.from_numpy(of_head.pop("vectors")), of_head.pop("sampled"), of_head, {})
         return kept
 
     def _halve(self, name: str, texts: int, longest: int, error: BaseException) -> None:
@@ -156,6 +157,7 @@ class Reader:
         for place, states in found.items():
             vectors = states[content].to(torch.float32)
             self._check_finite(vectors, content, names, place)
+            known: dict[str, Features] = {}
             for head in self.heads:
                 if head.place != place:
                     continue
@@ -164,19 +166,26 @@ class Reader:
                     continue
                 new[head.id].add(norms=vectors.norm(dim=1).cpu().numpy())
                 if self.saes[head.sae].at_hand:
-                    self._encode(head, vectors, wanted, new[head.id])
+                    self._encode(head, vectors, wanted, new[head.id], known)
                 else:
                     new[head.id].add(vectors=vectors.cpu().numpy(), sampled=wanted)
         # Only a batch that came through whole counts, so that one that runs out of memory can be begun again.
         for name, of_head in new.items():
             kept[name].take(of_head)
 
-    def _encode(self, head: Head, vectors: Tensor, sampled: Array, kept: Kept) -> None:
+    def _encode(self, head: Head, vectors: Tensor, sampled: Array, kept: Kept, known: dict[str, Features]) -> None:
+        """What a head keeps of some vectors. `known` holds their features by SAE, and is added to."""
         assert head.sae is not None  # noqa: S101 - only heads with an SAE come here
         sae = self.saes[head.sae]
         vectors = vectors.to(self.model.device)
         with torch.inference_mode(), multiplying_in(self.encode):
-            features = sae.encode(vectors)
+            counts = None
+            if head.matched:
+                if head.matched not in known:
+                    known[head.matched] = self.saes[head.matched].encode(vectors)
+                counts = known[head.matched].counts
+            features = sae.encode(vectors, counts=counts)
+        known[head.sae] = features
         kept.add(
             counts=features.counts.to(torch.int32).cpu().numpy(),
             indices=features.indices.to(torch.int32).cpu().numpy(),

@@ -21,7 +21,8 @@ CLAIM = "heads.json"
 class Head:
     """A place to read: a site of a layer, as it is (`sae` is None) or through an SAE.
 
-    Of hidden states three poolings are kept, or with `every_token` the states themselves.
+    Of hidden states three poolings are kept, or with `every_token` the states themselves. A control has in each token as
+    many features as the SAE `matched`.
     """
 
     id: str
@@ -29,6 +30,12 @@ class Head:
     sae: str | None = None
     site: str = "resid_post"
     every_token: bool = False
+    matched: str | None = None
+
+    @property
+    def saes(self) -> list[str]:
+        """The SAEs it takes to read."""
+        return [sae for sae in (self.sae, self.matched) if sae]
 
     @property
     def place(self) -> tuple[int, str]:
@@ -68,7 +75,7 @@ def plan(folder: Path, wanted: Iterable[Head], available: Callable[[str], bool])
     needed: dict[str, tuple[Head, ...]] = {}
     for name, heads in claims(folder).items():
         kept = missing.intersection(heads)
-        if kept and all(head.sae is None or available(head.sae) for head in heads):
+        if kept and all(available(sae) for head in heads for sae in head.saes):
             needed[name] = heads
             missing -= kept
     if missing:

@@ -20,7 +20,7 @@ from tessera.passes import Reader, content_mask, multiplying_in
 
 def flipped_shares(reader: Reader, batches: Sequence[Sequence[Tokens]]) -> dict[str, float]:
     """SAE head -> features that flip, as a share of those that are active in float32."""
-    flipped = {head.id: 0 for head in reader.heads if head.sae}
+    flipped = {head.id: 0 for head in reader.heads if head.sae and not head.matched}
     active = dict.fromkeys(flipped, 0)
     for batch in batches:
         as_run = _active(reader, batch, reader.encode)
@@ -39,7 +39,7 @@ def _active(reader: Reader, batch: Sequence[Tokens], encode: str) -> dict[str, A
     content = torch.from_numpy(content_mask(batch)).to(reader.model.device)
     active = {}
     for head in reader.heads:
-        if head.sae:
+        if head.sae and not head.matched:
             sae = reader.saes[head.sae]
             with multiplying_in(encode):
                 features = sae.encode(found[head.place][content].to(torch.float32))

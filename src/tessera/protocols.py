@@ -16,20 +16,20 @@ A cell that cannot be computed is a row with the reason. Only what data can do t
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from scipy import sparse
 
 from tessera import columns, metrics, solvers
-from tessera.arms import Arm, given
+from tessera.arms import Arm, Variant, is_arm, variants
 from tessera.errors import UserError
 from tessera.examples import Table
+from tessera.regimes import FULL
 from tessera.solvers import Fit, Matrix, Model, NotConverged, Scaling
 from tessera.splits import Split, paper_splits, strict_splits
 
@@ -37,12 +37,16 @@ Array = npt.NDArray[Any]
 
 PAPER_C = (0.001, 0.01, 0.1, 1.0)
 
-METRICS = ("accuracy", "macro_f1", "auroc", "auprc", "ece", "brier")
+# The seed of the strict split whose models outlive their job.
+FIRST = 0
+
+METRICS = ("accuracy", "macro_f1", "auroc", "auprc", "recall_at_fpr", "ece", "brier")
 
 CELLS = pa.schema(
     [(name, pa.string()) for name in ("model", "dataset", "head", "arm")]
     + [("layer", pa.int32()), ("width", pa.int32()), ("pooling", pa.string()), ("threshold", pa.float64())]
-    + [("classifier", pa.string()), ("protocol", pa.string()), ("seed", pa.int32()), ("subset", pa.string())]
+    + [("classifier", pa.string()), ("k", pa.int32()), ("regime", pa.string())]
+    + [("protocol", pa.string()), ("seed", pa.int32()), ("subset", pa.string())]
     + [("c", pa.float64()), ("validation", pa.float64())]
     + [(name, pa.int32()) for name in ("n_train", "n_test", "n_features", "n_classes")]
     + [(name, pa.float64()) for name in METRICS]
@@ -126,12 +130,13 @@ class Choice:
 
 @dataclass(frozen=True)
 class Result:
-    """What the chosen model says of each test example."""
+    """What the chosen model says of each test example, and the model itself where it is wanted after."""
 
     choice: Choice
     n_features: int
     predicted: Array
     scores: Array
+    model: Model | None = None
 
 
 class Probe:
@@ -144,7 +149,10 @@ class Probe:
         self.solve: Solve = protocol.solver(arm.scaling) if with_c else solvers.majority
 
     def results(self, splits: list[Split]) -> list[Result | Failed]:
-        """The result of each split. C is chosen on the training part before anything looks at the test part."""
+        """The result of each split. C is chosen on the training part before anything looks at the test part.
+
+        Only `FIRST`'s carries its model: those of wide features take more room than the features.
+        """
         choices = self._choices(splits)
         chosen = [(split, choice) for split, choice in zip(splits, choices, strict=True) if isinstance(choice, Choice)]
         fitted = self._fitted([split.train for split, _ in chosen], [[choice.c] for _, choice in chosen])
@@ -205,11 +213,15 @@ class Probe:
         (model,) = models
         if isinstance(model, NotConverged):
             return Failed(f"C = {choice.c:g} on the training part: {model.why}")
-        test = X[~split.train]
-        return Result(choice, X.shape[1], model.predict(test), model.probabilities(test))
+        test = X[split.test]
+        kept = model if split.seed == FIRST else None
+        return Result(choice, X.shape[1], model.predict(test), model.probabilities(test), kept)
 
 
 # --- a probe job ---------------------------------------------------------------------------------------------------
+
+# What a caller does with the result of a variant on strict's first split, which carries the model.
+Keep = Callable[[Variant, Split, Result | Failed], None]
 
 
 def run(
@@ -217,54 +229,67 @@ def run(
     table: Table,
     *,
     identity: dict[str, Any],
-    thresholds: Sequence[float | None],
+    search: Mapping[str, Any],
     protocols: Sequence[str],
     strict_settings: dict[str, Any],
+    keep: Keep = lambda variant, split, result: None,
 ) -> tuple[pa.Table, pa.Table]:
-    """Cells and predictions of one arm of a dataset: every threshold under every protocol.
+    """Cells and predictions of one input of a dataset: every variant of it under every protocol.
 
-    `features` are pooled features with a row for each row of the table, or an arm that makes its own, to which
-    thresholds do not apply. `identity` holds the values of the columns `IDENTITY`.
+    `features` are pooled features with a row for each row of the table, or an arm that makes its own. `identity` holds the
+    values of the columns `IDENTITY`. `search` says which variants there are: `thresholds`, `classifiers`, `sparse_k` and
+    `regimes`, and `curve_poolings`, which of the poolings have the last two. These are curves about an input and no configurations of it: they run under `strict` alone, and leave
+    no predictions. `keep` is given each configuration on strict's first split, whose models are dropped after.
     """
     named = {name: identity[name] for name in IDENTITY}
     labels = sorted(set(table.labels))
     code = {label: place for place, label in enumerate(labels)}
     codes = np.array([code[label] for label in table.labels], np.intp)
-    chosen = [paper() if name == "paper" else strict(**strict_settings) for name in protocols]
+    rows = len(table) if is_arm(features) else cast(Matrix, features).shape[0]
+    if rows != len(table):
+        wrong = f"{rows} rows of features for {len(table)} examples"
+        raise UserError("features", wrong, "run the capture again on this dataset")
     cells: list[dict[str, Any]] = []
     answers: list[tuple[dict[str, Any], Split, Result]] = []
-    for protocol in chosen:
+    for name in protocols:
+        protocol = paper() if name == "paper" else strict(**strict_settings)
         splits = protocol.splits(codes, table.groups)
-        for threshold, arm in _arms(features, thresholds, len(table)):
-            key = {"protocol": protocol.name, "threshold": threshold, "classifier": arm.classifier}
-            results = Probe(arm, protocol, codes, len(labels)).results(splits)
-            for split, result in zip(splits, results, strict=True):
-                of_split = {**named, **key, "seed": split.seed, "n_classes": len(labels)}
+        with_curves = name == "strict" and _has_curves(identity["pooling"], search)
+        for variant in variants(features, identity["arm"], len(labels), search, curves=with_curves):
+            key = {"arm": variant.arm, "classifier": variant.classifier, "threshold": variant.threshold}
+            key |= {"k": variant.k, "regime": variant.regime.name, "protocol": name, "n_classes": len(labels)}
+            trained = [variant.regime.apply(split, codes, table.groups) for split in splits]
+            results = _results(variant, protocol, trained, len(labels))
+            for (split, _), result in zip(trained, results, strict=True):
+                of_split = named | key | {"seed": split.seed}
                 cells += _cells(of_split, split, result, codes, table.subsets)
-                if isinstance(result, Result):
-                    answers.append((of_split, split, result))
-    return _table(cells, CELLS), _predictions(answers, table, labels)
+                if variant.competes and name == "strict" and split.seed == FIRST:
+                    keep(variant, split, result)
+                if isinstance(result, Result) and variant.competes:
+                    answers.append((of_split, split, replace(result, model=None)))
+    return columns.table(cells, CELLS), _predictions(answers, table, labels)
 
 
-def _arms(
-    features: Matrix | Arm, thresholds: Sequence[float | None], examples: int
-) -> Iterator[tuple[float | None, Arm]]:
-    if not isinstance(features, np.ndarray) and not sparse.issparse(features):
-        yield None, features
-        return
-    X = cast(Matrix, features)
-    if X.shape[0] != examples:
-        wrong = f"{X.shape[0]} rows of features for {examples} examples"
-        raise UserError("features", wrong, "run the capture again on this dataset")
-    for threshold in thresholds:
-        yield threshold, given(X, threshold)
+def _has_curves(pooling: str | None, search: Mapping[str, Any]) -> bool:
+    chosen = search["curve_poolings"]
+    return pooling is None or chosen is None or pooling in chosen
+
+
+def _results(
+    variant: Variant, protocol: Protocol, trained: list[tuple[Split, Array]], n_classes: int
+) -> list[Result | Failed]:
+    """The results of all splits: together where they share their labels, else one by one."""
+    if variant.regime.name == FULL:
+        splits, labels = [split for split, _ in trained], trained[0][1]
+        return Probe(variant.make(labels), protocol, labels, n_classes).results(splits)
+    return [Probe(variant.make(labels), protocol, labels, n_classes).results([split])[0] for split, labels in trained]
 
 
 def _cells(
     key: dict[str, Any], split: Split, result: Result | Failed, codes: Array, subsets: Array
 ) -> Iterator[dict[str, Any]]:
     """A row for the whole test part, and one for each subset if there are several."""
-    test = ~split.train
+    test = split.test
     names = sorted(set(subsets))
     for subset in ["all", *(names if len(names) > 1 else [])]:
         inside = np.ones(test.sum(), dtype=bool) if subset == "all" else subsets[test] == subset
@@ -287,7 +312,7 @@ def _scored(result: Result | Failed, truth: Array, inside: Array) -> dict[str, A
 def _predictions(answers: list[tuple[dict[str, Any], Split, Result]], table: Table, labels: list[str]) -> pa.Table:
     rows: list[dict[str, Any]] = []
     for key, split, result in answers:
-        tested = np.flatnonzero(~split.train)
+        tested = np.flatnonzero(split.test)
         rows += [
             key | {"example": table.ids[row], "label": table.labels[row], "predicted": labels[code]}
             for row, code in zip(tested, result.predicted, strict=True)
@@ -298,9 +323,3 @@ def _predictions(answers: list[tuple[dict[str, Any], Split, Result]], table: Tab
         columns.optional([row[field.name] for row in rows], field.type) for field in schema if field.name != "scores"
     ]
     return pa.table([*named, columns.rows(scores.astype(np.float32))], schema=schema)
-
-
-def _table(rows: list[dict[str, Any]], schema: pa.Schema) -> pa.Table:
-    return pa.table(
-        [columns.optional([row.get(field.name) for row in rows], field.type) for field in schema], schema=schema
-    )

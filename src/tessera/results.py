@@ -1,4 +1,4 @@
-"""What a run found: its four tables in memory, with the names people gave to datasets and models.
+"""What a run found: its tables in memory, with the names people gave to datasets and models.
 
 Figures, findings and the report page read the same tables, and must agree on three things that the tables leave open:
 which protocol speaks first, in which order datasets and models stand, and which configuration an arm would have chosen
@@ -17,6 +17,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from tessera.errors import UserError
+from tessera.regimes import FULL
 
 Titles = dict[str, dict[str, str]]
 
@@ -25,21 +26,40 @@ ARMS = {
     "hidden": "Hidden states",
     "hidden-last": "Hidden state, last token",
     "tfidf": "TF-IDF",
+    "random": "Random features",
+    "length": "Length alone",
     "majority": "Majority class",
 }
-TEXT_ARMS = ("tfidf", "majority")
+TEXT_ARMS = ("tfidf", "length", "majority")
 PROTOCOLS = ("strict", "paper")
+CLASSIFIERS = ("l2", "majority")
 
 NUMBERS = {
-    "cells": ["layer", "width", "threshold", "seed", "validation", "accuracy", "macro_f1"],
+    "cells": ["layer", "width", "threshold", "k", "seed", "validation", "accuracy", "macro_f1"],
     "arms": ["macro_f1", "low", "high", "accuracy", "auroc", "auprc", "ece", "brier", "n_seeds", "n_test"],
     "differences": ["difference", "low", "high", "n_seeds"],
+    "curves": ["k", "macro_f1", "lowest", "highest", "n_seeds"],
+    "comparisons": ["n_datasets", "mean", "median", "wins", "ties", "losses", "rank_biserial", "p", "p_holm"],
     "saes": ["layer", "width", "explained_variance", "l0", "dead_fraction"],
 }
 WORDS = {
-    "cells": ["model", "dataset", "head", "arm", "pooling", "classifier", "protocol", "subset", "status", "reason"],
+    "cells": [
+        "model",
+        "dataset",
+        "head",
+        "arm",
+        "pooling",
+        "classifier",
+        "regime",
+        "protocol",
+        "subset",
+        "status",
+        "reason",
+    ],
     "arms": ["protocol", "dataset", "model", "arm", "subset", "status", "reason"],
     "differences": ["protocol", "dataset", "model", "arm_a", "arm_b"],
+    "curves": ["protocol", "dataset", "model", "arm", "classifier", "regime", "status", "reason"],
+    "comparisons": ["protocol", "model", "arm_a", "arm_b", "verdict"],
     "saes": ["sae", "model", "architecture", "dataset"],
 }
 
@@ -51,6 +71,8 @@ class Tables:
     cells: pd.DataFrame
     arms: pd.DataFrame
     differences: pd.DataFrame
+    curves: pd.DataFrame
+    comparisons: pd.DataFrame
     saes: pd.DataFrame
     titles: Titles = field(default_factory=dict)
 
@@ -85,12 +107,13 @@ class Tables:
         return self.arms[(self.arms["protocol"] == protocol) & (self.arms["subset"] == "all")]
 
     def whole_cells(self) -> pd.DataFrame:
-        """The cells of the first protocol that are scored on all test examples."""
-        return self.cells[(self.cells["protocol"] == self.protocol) & (self.cells["subset"] == "all")]
+        """The configurations of the first protocol, scored on all test examples: no points of curves."""
+        cells = self.cells[(self.cells["protocol"] == self.protocol) & (self.cells["subset"] == "all")]
+        return cells[(cells["regime"] == FULL) & cells["k"].isna() & cells["classifier"].isin(CLASSIFIERS)]
 
 
 def load(folder: Path | str, titles: Titles) -> Tables:
-    """The tables of a run from cells, arms, differences and saes .parquet in `folder`."""
+    """The tables of a run from the .parquet files of that name in `folder`."""
     return Tables(**{name: _read(Path(folder) / f"{name}.parquet", name) for name in NUMBERS}, titles=titles)
 
 

@@ -8,8 +8,7 @@ is settled here, before anything is run.
 from pathlib import Path
 from typing import Any
 
-from sae_lens import SAE
-
+from tessera import controls
 from tessera.errors import UserError
 from tessera.files import read_json, write_json
 from tessera.hub import hub_trouble
@@ -17,29 +16,39 @@ from tessera.saes import CONFIG, WEIGHTS, Sae
 from tessera.snapshots import write_record
 
 
-def store(name: str, entry: dict[str, Any], folder: Path, given: Path | None, model_record: Path) -> None:
-    """Bring an SAE into `folder`, and check it against its config entry and its model's record."""
+def store(
+    name: str, entry: dict[str, Any], folder: Path, given: Path | None, model_record: Path, seed: int | None = None
+) -> None:
+    """Bring an SAE into `folder`, and check it against its config entry and its model's record. `seed` is that of a control."""
     key, source = f"saes.{name}", entry["source"]
+    if "control" in source:
+        assert given is not None  # noqa: S101 - the rule gives it the SAE to match
+        controls.write(given, folder, seed)
+    else:
+        _bring(key, source, folder, given)
+    _check(folder, key, entry, read_json(model_record))
+    raw = read_json(folder / CONFIG)
+    shapes = {name: raw[name] for name in ("architecture", "d_in", "d_sae")}
+    write_record(folder, source, None if "control" in source else given, {**shapes, "layer": entry["layer"]})
+
+
+def _bring(key: str, source: dict[str, Any], folder: Path, given: Path | None) -> None:
+    """Through sae-lens, whose import takes seconds, into the form it saves for inference."""
+    from sae_lens import SAE  # noqa: PLC0415
+
     if given is None:
         with hub_trouble(f"{key}.source", source["release"]):
             sae = SAE.from_pretrained(source["release"], source["id"], device="cpu", dtype="float32")
     else:
-        sae = _from_folder(given, key)
+        for needed in (CONFIG, WEIGHTS):
+            if not (given / needed).is_file():
+                wrong = f"'{given}' has no {needed}"
+                raise UserError(f"{key}.source.folder", wrong, "give a folder that sae-lens saved")
+        sae = SAE.load_from_disk(given, device="cpu", dtype="float32")
     folder.mkdir(parents=True, exist_ok=True)
     sae.save_model(folder)
     # sae-lens writes the keys in an order that changes from run to run, and the file's hash is part of an identity.
     write_json(folder / CONFIG, read_json(folder / CONFIG))
-    _check(folder, key, entry, read_json(model_record))
-    raw = read_json(folder / CONFIG)
-    shapes = {name: raw[name] for name in ("architecture", "d_in", "d_sae")}
-    write_record(folder, source, given, {**shapes, "layer": entry["layer"]})
-
-
-def _from_folder(given: Path, key: str) -> SAE[Any]:
-    for needed in (CONFIG, WEIGHTS):
-        if not (given / needed).is_file():
-            raise UserError(f"{key}.source.folder", f"'{given}' has no {needed}", "give a folder that sae-lens saved")
-    return SAE.load_from_disk(given, device="cpu", dtype="float32")
 
 
 def _check(folder: Path, key: str, entry: dict[str, Any], model: dict[str, Any]) -> None:

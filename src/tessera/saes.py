@@ -31,6 +31,8 @@ TENSORS = {
     "jumprelu": {"W_enc", "W_dec", "b_enc", "b_dec", "threshold"},
     "topk": {"W_enc", "W_dec", "b_enc", "b_dec"},
     "gated": {"W_enc", "W_dec", "b_dec", "b_gate", "b_mag", "r_mag"},
+    # Our own: the largest of random features, in each token as many as another SAE has.
+    "random": {"W_enc", "W_dec", "b_enc", "b_dec"},
 }
 NORMALISATIONS = {"none", "layer_norm", "constant_norm_rescale"}
 UNDERSTOOD = {
@@ -207,13 +209,19 @@ class Sae:
             return x * (self.config.d_in**0.5 / x.norm(dim=-1, keepdim=True))
         return x
 
-    def encode(self, x: Tensor, block: tuple[int, int] | None = None) -> Features:
-        """Features of the rows of `x` [tokens, d_in]. `block` is how many tokens and features to look at together."""
+    def encode(self, x: Tensor, block: tuple[int, int] | None = None, counts: Tensor | None = None) -> Features:
+        """Features of the rows of `x` [tokens, d_in]. `block` is how many tokens and features to look at together.
+
+        `counts` are how many features a control is to have in each token.
+        """
         x = self.prepared(x)
         if self.config.apply_b_dec_to_input:
             x = x - self.tensors["b_dec"]
         if self.config.architecture == "topk":
-            return self._top_k(x, block or self._block(CARD_WIDTH))
+            most = torch.full((len(x),), int(self.config.k or 0), device=x.device)
+            return self._top_k(x, block or self._block(CARD_WIDTH), most)
+        if counts is not None:
+            return self._top_k(x, block or self._block(CARD_WIDTH), counts)
         rows, columns, values = self._above(x, block or self._block(CPU_WIDTH))
         order = _stable_order(rows)
         return Features(torch.bincount(rows, minlength=len(x)), columns[order], values[order])
@@ -271,9 +279,9 @@ class Sae:
         kept = value > 0
         return found[kept], value[kept]
 
-    def _top_k(self, x: Tensor, block: tuple[int, int]) -> Features:
-        """The k largest of each row, of which the positive ones are active."""
-        (tokens, width), k = block, int(self.config.k or 0)
+    def _top_k(self, x: Tensor, block: tuple[int, int], most: Tensor) -> Features:
+        """The largest of each row, `most` of them, of which the positive ones are active."""
+        (tokens, width), k = block, int(most.max())
         best = [x.new_full((len(part), 0), 0.0) for part in x.split(tokens)]
         where = [part.long() for part in best]
         for start in range(0, self.config.d_sae, width):
@@ -287,8 +295,10 @@ class Sae:
                 values, columns = torch.cat([best[place], values], 1), torch.cat([where[place], columns + start], 1)
                 best[place], kept = values.topk(min(k, values.shape[1]), dim=1)
                 where[place] = columns.gather(1, kept)
+        values = torch.cat(best)
+        values[torch.arange(values.shape[1], device=x.device) >= most[:, None]] = 0
         columns, order = torch.cat(where).sort(dim=1)
-        values = torch.cat(best).gather(1, order)
+        values = values.gather(1, order)
         active = values > 0
         return Features(active.sum(dim=1), columns[active], values[active])
 

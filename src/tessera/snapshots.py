@@ -18,11 +18,11 @@ RECORD = "revision.json"
 
 
 def given_folder(given: str | None) -> Path | None:
-    """The folder a rule was given as source: itself, or the one that holds the demo world's record of it."""
+    """The folder a rule was given as source: itself, or the one that holds the record of what the workflow made."""
     if not given:
         return None
     path = Path(given)
-    return path.parent if path.name == DEMO_RECORD else path
+    return path.parent if path.name in (DEMO_RECORD, RECORD) else path
 
 
 def bring(origin: Path, folder: Path, patterns: Iterable[str]) -> None:

@@ -8,7 +8,8 @@ Two kinds, for two purposes:
 
 - `one_vs_rest` repeats what scikit-learn's `LogisticRegression` with L-BFGS does at its default tolerance, class by
   class: the same objective on the features as they are, the same start, the same steps and stopping rules, in float64.
-  At that tolerance the answer depends on the path, so a solver that took another one would give other scores.
+  At that tolerance the answer depends on the path, so a solver that took another one would give other scores. Where
+  features are many more than examples, the same path is walked in the few dimensions that the examples span.
 - `multinomial` finds the minimum and knows how close it is. With lambda = 1 / (C n) the objective is lambda-strongly
   convex in the weights, so |gradient|^2 / (2 lambda) bounds how far it is above its minimum; the intercepts, which bend
   it far more than that, are counted with the rest. A fit has converged when the bound is at most `tolerance`, in nats
@@ -24,7 +25,8 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from scipy import sparse
+from scipy import linalg, sparse
+from scipy.linalg import lapack
 
 from tessera.descent import End, Evaluate, Rules, at_once, walk_together
 
@@ -37,6 +39,11 @@ Scaling = Literal["each feature", "all alike"]
 # The share of non-zeros from which the dense product is the faster one, and the bytes a dense copy may take.
 DENSE_FROM = 0.2
 DENSE_BYTES = 1 << 28
+# The bytes that gradients may take when they are turned back.
+BACK_BYTES = 1 << 26
+
+# Features are turned where they are this many times as many as the examples; below, the fixed cost exceeds the gain.
+TURN_FROM = 16
 
 # Rows of scaled features have this squared length about their mean, on average: that of 64 standardised features.
 SQUARED_LENGTH = 64.0
@@ -177,6 +184,50 @@ def _targets(codes: Array, n_classes: int) -> Array:
     return codes == classes[:, None]
 
 
+class _Turned:
+    """Features turned until all but as many as there are examples are zero, and the way back.
+
+    Weights that start at zero are weighted sums of examples for ever, as every gradient is one. So the walk is one in the
+    space that the examples span, and its steps can be written in an orthonormal basis of that space: they are made from
+    inner products alone, which do not depend on the basis. Of the rules to stop, only the largest gradient does.
+
+    With a factorisation of the inner products of the examples, X X' = L L', the turned features are L, and the basis is
+    X' times the inverse of L'. Examples that are sums of others, but for rounding, have no dimension of their own.
+    """
+
+    def __init__(self, X: Matrix) -> None:
+        exact: Any = X.astype(np.float64)
+        inner = exact @ exact.T
+        inner = inner.toarray() if sparse.issparse(inner) else inner
+        factor, order, rank, _ = lapack.dpstrf(inner, lower=1)
+        factor, order = np.tril(factor)[:, :rank], order - 1
+        self.features = np.empty_like(factor, order="C")
+        self.features[order] = factor
+        self.independent, self.factor = exact[order[:rank]].T, factor[:rank]
+
+    @staticmethod
+    def pays(X: Matrix) -> bool:
+        n, d = X.shape
+        return d >= TURN_FROM * n and n * n * 8 <= DENSE_BYTES
+
+    def back(self, rows: Array) -> Array:
+        """Rows over turned features, as columns over the features as they came."""
+        sums = linalg.solve_triangular(self.factor, rows.T, lower=True, trans="T", check_finite=False)
+        return np.asarray(self.independent @ sums)
+
+    def largest(self, rows: Array, tolerance: float) -> Array:
+        """The largest entry of each row when turned back, or a bound below it where that shows it above `tolerance`."""
+        d = self.independent.shape[0]
+        largest = np.sqrt(np.einsum("pd,pd->p", rows, rows) / d)
+        near = np.flatnonzero(largest <= tolerance)
+        size = max(1, BACK_BYTES // (8 * d))
+        for first in range(0, len(near), size):
+            some = near[first : first + size]
+            entries = self.back(rows[some])
+            largest[some] = np.maximum(entries.max(axis=0), -entries.min(axis=0))
+        return largest
+
+
 def _halves(targets: Array) -> Array:
     return np.where(targets, -0.5, 0.5)
 
@@ -240,7 +291,9 @@ def one_vs_rest(
 ) -> Iterator[Model | NotConverged]:
     """A model for each fit. A part is a boolean row over the examples; `codes` are positions among the sorted labels."""
     present = _present(X)
-    product = _Product(_with_ones(fastest_form(X[:, present])), np.float64)
+    features = fastest_form(X[:, present])
+    turned = _Turned(features) if _Turned.pays(features) else None
+    product = _Product(_with_ones(features if turned is None else turned.features), np.float64)
     halves, shares = _halves(_targets(codes, n_classes)), _shares(parts)
     rows = len(halves)
     part_of = np.repeat([fit.part for fit in fits], rows)
@@ -256,18 +309,22 @@ def one_vs_rest(
         values += 0.5 * np.einsum("pd,pd->p", points, penalised)
         gradients = product.backward(residuals)
         gradients += penalised
-        return values, gradients, np.maximum(gradients.max(axis=1), -gradients.min(axis=1))
+        if turned is None:
+            return values, gradients, np.maximum(gradients.max(axis=1), -gradients.min(axis=1))
+        return values, gradients, np.maximum(np.abs(gradients[:, -1]), turned.largest(gradients[:, :-1], tolerance))
 
     # The relative gain at which scikit-learn's solver stops, too.
     rules = Rules(tolerance, steps, flat=64 * float(np.finfo(np.float64).eps))
-    start = np.broadcast_to(np.zeros(len(present) + 1), (len(penalties), len(present) + 1))
+    size = product.X.shape[1]
+    start = np.broadcast_to(np.zeros(size), (len(penalties), size))
     ends = walk_together(start, evaluate, rules)
     for _ in fits:
         of_fit = list(islice(ends, rows))
         points = np.stack([end.point for end in of_fit])
-        model = Model(_spread(points[:, :-1], present, X.shape[1]), points[:, -1], joint=False)
+        weights = points[:, :-1] if turned is None else turned.back(points[:, :-1]).T
+        model = Model(_spread(weights, present, X.shape[1]), points[:, -1], joint=False)
         stopped = next((end for end in of_fit if end.reason), None)
-        yield model if stopped is None else _not_converged(stopped, "the largest gradient is", tolerance)
+        yield model if stopped is None else _not_converged(stopped, "the largest gradient is at least", tolerance)
 
 
 def _not_converged(end: End, what: str, tolerance: float) -> NotConverged:

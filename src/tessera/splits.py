@@ -14,12 +14,15 @@ import numpy.typing as npt
 Array = npt.NDArray[Any]
 
 PAPER_SEED, PAPER_TEST_SIZE, PAPER_FOLDS = 42, 0.2, 5
-TEST = -1
+TEST, UNUSED = -1, -2
 
 
 @dataclass(frozen=True)
 class Split:
-    """The inner fold of each example, `TEST` for those of the test part; or why there is no such split."""
+    """The inner fold of each training example, `TEST` for those of the test part, `UNUSED` for those of neither.
+
+    Or why there is no such split.
+    """
 
     seed: int
     folds: Array
@@ -27,7 +30,11 @@ class Split:
 
     @property
     def train(self) -> Array:
-        return self.folds != TEST
+        return self.folds >= 0
+
+    @property
+    def test(self) -> Array:
+        return self.folds == TEST
 
     def inner(self) -> Iterator[tuple[Array, Array]]:
         """For each inner fold, the examples to fit and those to score."""
@@ -40,7 +47,7 @@ def checked(split: Split, codes: Array) -> Split:
     n_classes = int(codes.max()) + 1
     if n_classes < 2:
         return replace(split, problem="there is only one label")
-    parts = [("the training part", split.train), ("the test part", ~split.train)]
+    parts = [("the training part", split.train), ("the test part", split.test)]
     parts += [(f"the training part less inner fold {fold}", fit) for fold, (fit, _) in enumerate(split.inner())]
     for name, part in parts:
         missing = n_classes - np.count_nonzero(np.bincount(codes[part], minlength=n_classes))

@@ -8,17 +8,24 @@ replicates cost about as much as a few dozen scores.
 An arm has a test part per seed, and its score is the mean over them. All are weighed by the same draw, as they overlap in
 groups. Two arms are compared on the same test examples and by the same draw, so that what is hard for both cancels.
 
+The plain percentile interval promises too much of a macro-F1. Replicates of few examples a label score lower than the
+examples themselves do, which in turn score lower than the truth; and they vary less than new examples would, the more so
+the fewer groups there are. So the interval is taken around the middle reflected at the score (Efron's bias
+correction), and is widened as Student's t is for that many groups. Simulations in the tests hold 95 % to between 93 and
+97; with a dozen examples a label it is still above 90.
+
 The interval speaks of the test examples. What another training part would have changed is seen in the seeds.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
+from scipy.special import ndtr, ndtri, stdtrit
 
 from tessera.metrics import confusion, f1_of_confusions
 
@@ -44,16 +51,25 @@ class Answers:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A score with its interval, which is None where no replicate has any example."""
+    """A score with its interval and standard error, which are None where nothing varies: less than two groups."""
 
     value: float
     low: float | None
     high: float | None
+    error: float | None
 
 
 def score(parts: Sequence[Answers], replicates: int = REPLICATES) -> Estimate:
-    """The mean macro-F1 over test parts."""
-    return _estimate(_mean_f1(parts), next(_replicated([parts], replicates)))
+    """The mean macro-F1 over test parts.
+
+    Without a single wrong answer no replicate has one either. The interval then ends at the share of groups free of errors
+    that would still give this many of them in a row in one case of forty.
+    """
+    found = interval(_mean_f1(parts), next(_replicated([parts], replicates)), _units(parts))
+    if found.value < 1 or found.low is None:
+        return found
+    groups = len(np.unique(np.concatenate([part.groups for part in parts])))
+    return replace(found, low=((1 - LEVEL) / 2) ** (1 / groups))
 
 
 def difference(a: Sequence[Answers], b: Sequence[Answers], replicates: int = REPLICATES) -> Estimate:
@@ -62,19 +78,31 @@ def difference(a: Sequence[Answers], b: Sequence[Answers], replicates: int = REP
         if not np.array_equal(of_a.groups, of_b.groups) or not np.array_equal(of_a.truth, of_b.truth):
             raise ValueError("paired answers are about different examples")
     replicated_a, replicated_b = _replicated([a, b], replicates)
-    return _estimate(_mean_f1(a) - _mean_f1(b), replicated_a - replicated_b)
+    return interval(_mean_f1(a) - _mean_f1(b), replicated_a - replicated_b, _units(a))
+
+
+def interval(value: float, replicated: Array, units: float) -> Estimate:
+    """The bias-corrected percentile interval of replicates that each drew about `units` units, widened by Student's t."""
+    defined = replicated[np.isfinite(replicated)]
+    if units < 2 or not len(defined):
+        return Estimate(value, None, None, None)
+    # Equal but for rounding is equal: of that, half counts as below.
+    below = (1 - np.sign(np.round(defined - value, 12)).mean()) / 2
+    least = 1 / (2 * len(defined))
+    middle = 2 * ndtri(np.clip(below, least, 1 - least))
+    widening = np.sqrt(units / (units - 1))
+    reach = widening * stdtrit(units - 1, (1 + LEVEL) / 2)
+    low, high = np.quantile(defined, ndtr([middle - reach, middle + reach]))
+    return Estimate(value, min(float(low), value), max(float(high), value), float(defined.std() * widening))
 
 
 def _mean_f1(parts: Sequence[Answers]) -> float:
     return float(np.mean([part.macro_f1() for part in parts]))
 
 
-def _estimate(value: float, replicated: Array) -> Estimate:
-    defined = replicated[np.isfinite(replicated)]
-    if not len(defined):
-        return Estimate(value, None, None)
-    low, high = np.quantile(defined, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Estimate(value, float(low), float(high))
+def _units(parts: Sequence[Answers]) -> float:
+    """How many groups a test part has. Parts share groups, and the score of each has the errors of its own size."""
+    return float(np.mean([len(np.unique(part.groups)) for part in parts]))
 
 
 def _replicated(arms: Sequence[Sequence[Answers]], replicates: int) -> Iterator[Array]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tessera import fingerprint
-from tessera.config import Config, DemoModel
+from tessera.config import Config, ControlSae, DemoModel
 from tessera.errors import UserError
 from tessera.plan import Head, hidden_head, plan, token_head
 
@@ -53,8 +53,10 @@ class Study:
                     raise UserError(f"{section}.{name}.source", f"there is no '{path}'", mend)
 
     def made_source(self, section: str, name: str) -> str | None:
-        """The path of what the demo world makes as this source, or None for one that it does not make."""
+        """The record of what the workflow makes and this source is taken from, or None for one it does not make."""
         source = self.plain[section][name]["source"]
+        if "control" in source:
+            return f"results/saes/{source['control']}/revision.json"
         if "demo" not in source:
             return None
         return {
@@ -67,6 +69,10 @@ class Study:
         """The content of a local source, as a digest."""
         path = self.local_source(section, name)
         return path and fingerprint.source(Path(path), self.memory)
+
+    def control_seed(self, sae: str) -> int | None:
+        """The seed of a control; what is brought in depends on none."""
+        return self.config.seed if "control" in self.plain["saes"][sae]["source"] else None
 
     def demo_size(self, sae: str) -> str:
         """Which of the demo's models an SAE of the demo is trained on."""
@@ -94,7 +100,8 @@ class Study:
             for name, model in self.config.models.items()
         }
         for name, sae in self.config.saes.items():
-            heads[sae.model].append(Head(name, sae.layer, name, sae.site))
+            matched = sae.source.control if isinstance(sae.source, ControlSae) else None
+            heads[sae.model].append(Head(name, sae.layer, name, sae.site, matched=matched))
         return {model: {head.id: head for head in of_model} for model, of_model in heads.items()}
 
     @cached_property
@@ -131,12 +138,17 @@ class Study:
         head, probes = self.head(model, name), self.config.probes
         if head.sae is None:
             of_kind: dict[str, Any] = {"arm": "hidden", "width": None}
-            search = {"poolings": probes.hidden_poolings, "thresholds": [None]}
+            of_kind |= {"poolings": probes.hidden_poolings, "thresholds": [None]}
         else:
-            of_kind = {"arm": "sae", "width": self.config.saes[name].width}
-            search = {"poolings": probes.sae_poolings, "thresholds": probes.thresholds}
+            of_kind = {"arm": "random" if head.matched else "sae", "width": self.config.saes[name].width}
+            of_kind |= {"poolings": probes.sae_poolings, "thresholds": probes.thresholds}
         # What enters a layer is what the layer before gives, and is compared with it.
-        return {**of_kind, **search, "layer": head.layer - 1 if head.site == "resid_pre" else head.layer}
+        return {**of_kind, "layer": head.layer - 1 if head.site == "resid_pre" else head.layer}
+
+    def search(self) -> dict[str, Any]:
+        """What every probe tries, beside the poolings and thresholds of its input."""
+        probes = self.plain["probes"]
+        return {key: probes[key] for key in ("classifiers", "sparse_k", "regimes", "curve_poolings")}
 
     def text_probes(self) -> list[str]:
         """The cells of every probe on plain text."""

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from worlds import ROOT, World, own_config, write_reviews
 
-ALWAYS = Counter(tables=1, figure=4, findings=1, report=1)
+ALWAYS = Counter(tables=1, figure=5, findings=1, report=1)
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def test_a_layer_and_an_sae_added_together_share_one_capture(finished_world: Wor
 def test_an_added_dataset_is_captured_and_probed_alone(finished_world: World, config: dict[str, Any]) -> None:
     write_reviews(finished_world.folder / "data/more.csv", seed=5)
     config["datasets"]["more"] = {"source": {"file": "data/more.csv"}, "text": "review", "label": "topic"}
-    assert finished_world.planned(config) == ALWAYS + Counter(dataset=1, capture=1, probe=3, probe_text=2)
+    assert finished_world.planned(config) == ALWAYS + Counter(dataset=1, check=1, capture=1, probe=3, probe_text=2)
 
 
 def test_an_added_model_reads_every_dataset_once(finished_world: World, config: dict[str, Any]) -> None:
@@ -63,7 +63,7 @@ def test_an_added_pooling_visits_the_heads_of_its_kind_and_fits_itself_alone(
 
 def test_changed_probe_settings_rerun_every_probe_and_no_capture(finished_world: World, config: dict[str, Any]) -> None:
     config["probes"]["strict"]["seeds"] = 3
-    assert finished_world.planned(config) == ALWAYS + Counter(probe=3, probe_text=2)
+    assert finished_world.planned(config) == ALWAYS + Counter(check=1, probe=3, probe_text=2)
 
 
 def test_dropping_a_head_reruns_only_what_shows_it(finished_world: World, config: dict[str, Any]) -> None:
@@ -112,4 +112,4 @@ def test_a_changed_row_reruns_its_dependents_and_no_model_or_sae(
     world = finished_world.copy(tmp_path / "changed")
     path = world.folder / "data/reviews.csv"
     path.write_text(path.read_text().replace("soil", "mud", 1))
-    assert world.planned(config) == ALWAYS + Counter(dataset=1, capture=1, probe=3, probe_text=2)
+    assert world.planned(config) == ALWAYS + Counter(dataset=1, check=1, capture=1, probe=3, probe_text=2)

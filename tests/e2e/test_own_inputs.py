@@ -12,7 +12,7 @@ def test_the_report_the_tables_and_the_figures_are_there(finished_world: World) 
     page = (results / "report.html").read_text()
     assert "mine-l3" in page
     assert (results / "snakemake-report.html").stat().st_size > 10_000
-    for name in ("arms", "layers", "poolings", "saes"):
+    for name in ("arms", "layers", "poolings", "curves", "saes"):
         for ending in ("svg", "pdf", "png", "csv"):
             assert (results / f"figures/{name}.{ending}").stat().st_size > 100
     assert len(json.loads((results / "findings.json").read_text())) == 3
@@ -23,7 +23,9 @@ def test_every_cell_of_the_config_is_in_the_table(finished_world: World) -> None
     assert set(cells.status) == {"ok"}
     whole = cells[(cells.subset == "all") & (cells.protocol == "strict") & (cells.seed == cells.seed.min())]
     # Two SAEs x two poolings x two thresholds, one layer x two poolings, two arms on text.
-    assert len(whole) == 8 + 2 + 2
+    assert len(whole[whole.regime == "full"]) == 8 + 2 + 2
+    # With labels shuffled, those without a threshold again, and TF-IDF.
+    assert len(whole[whole.regime == "shuffled"]) == 4 + 2 + 1
     assert set(cells.subset) == {"all", "north", "south"}
 
 

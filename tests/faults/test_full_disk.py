@@ -1,4 +1,4 @@
-"""A capture on a disk that is full, and again once it has room. The disks are real ones, in memory and a few pages big."""
+"""A capture on a disk that is full, and again once it has room. The disks are real, in memory, and a few pages big."""
 
 import os
 import re

@@ -122,7 +122,7 @@ class Captures:
         self._ask(command=command)
 
     def run(self, folder: Path, log: Path | None = None, die_at: tuple[int, float] | None = None) -> Ran:
-        """Start a capture and wait for its end. `die_at` kills it some seconds after it begins to flush its nth file."""
+        """Start a capture and wait for its end. `die_at` kills it some seconds after it comes to flush its nth file."""
         self.runs += 1
         passes, printed = (self.folder / f"{self.runs}.{kind}" for kind in ("passes", "printed"))
         log = log or self.folder / f"{self.runs}.log"

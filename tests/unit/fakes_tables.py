@@ -5,12 +5,15 @@ little higher than strict, deeper layers are better, and no two cells are alike.
 """
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from tessera.comparisons import compared
 from tessera.results import NUMBERS, Tables
+from tessera.tables import CURVES
 
 DATASETS = {"docstrings": ["all"], "requests": ["all", "en", "es", "de", "fr", "it"]}
 MODELS: dict[str, list[int]] = {"demo-small": [1, 3], "demo-large": [1, 3, 5]}
@@ -81,7 +84,9 @@ def _make(
     tables = {
         "cells": cells,
         "arms": (arms := _arms(cells)),
-        "differences": _differences(arms),
+        "differences": (differences := _differences(arms)),
+        "curves": _curves(arms),
+        "comparisons": _comparisons(differences),
         "saes": sae_table(saes, list(datasets), rng),
     }
     typed = {name: table.astype(dict.fromkeys(NUMBERS[name], "float64")) for name, table in tables.items()}
@@ -102,7 +107,8 @@ def _cell(rng: Any, head: dict[str, Any], *, dataset: str, protocol: str, seed: 
     score = float(np.clip(score, 0, 1))
     return {
         "layer": None, "width": None, "pooling": None, "threshold": None, **head,
-        "dataset": dataset, "classifier": "majority" if arm == "majority" else "l2", "protocol": protocol,
+        "dataset": dataset, "classifier": "majority" if arm == "majority" else "l2", "k": None, "regime": "full",
+        "protocol": protocol,
         "seed": seed, "subset": subset, "c": 1.0, "validation": score + rng.normal(0, 0.01), "n_train": 800,
         "n_test": 200, "n_features": 128, "n_classes": 8 if dataset == "docstrings" else 2, "accuracy": score,
         "macro_f1": score, "auroc": score, "auprc": score, "ece": 0.05, "brier": 0.2, "status": "ok", "reason": "",
@@ -142,6 +148,34 @@ def _differences(chosen: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
+# What is left of an arm's score with fewer features and with less or worse training data.
+KEPT_WITH_K = {1: 0.5, 16: 0.8, 128: 0.95}
+KEPT_IN_REGIME = {"train-0.1": 0.7, "noise-0.2": 0.9, "imbalance-10": 0.85, "shuffled": 0.2}
+
+
+def _curves(chosen: pd.DataFrame) -> pd.DataFrame:
+    """Under strict, for each arm that has curves; principal components end in the hidden states' point."""
+    rows = []
+    strict = chosen[(chosen["protocol"] == "strict") & (chosen["subset"] == "all")]
+    for _, row in strict[strict["arm"].isin(["sae", "hidden", "tfidf"])].iterrows():
+        few = {"sae": "sae", "hidden": "pca"}.get(row["arm"])
+        points = [(few, "full", k, kept) for k, kept in KEPT_WITH_K.items() if few]
+        points += [(row["arm"], regime, None, kept) for regime, kept in (*KEPT_IN_REGIME.items(), ("full", 1.0))]
+        for arm, regime, k, kept in points:
+            score = kept * row["macro_f1"]
+            key = {"protocol": "strict", "dataset": row["dataset"], "model": row["model"], "arm": arm}
+            rows.append(
+                key
+                | {"classifier": "l2", "regime": regime, "k": k, "macro_f1": score, "lowest": score - 0.02}
+                | {"highest": score + 0.02, "n_seeds": 5, "status": "ok", "reason": ""}
+            )
+    return pd.DataFrame(rows, columns=CURVES.names)
+
+
+def _comparisons(differences: pd.DataFrame) -> pd.DataFrame:
+    return compared(differences.to_dict("records")).to_pandas()
+
+
 def sae_table(saes: dict[str, tuple[str, int, int]], datasets: list[str], rng: Any) -> pd.DataFrame:
     """The SAE's own record first (no dataset), then what each dataset's captures counted."""
     columns = ["sae", "model", "layer", "width", "architecture", "dataset", "explained_variance", "l0", "dead_fraction"]
@@ -172,7 +206,7 @@ def large_world() -> Tables:
 
 
 def with_failed(tables: Tables, reason: str, **match: Any) -> Tables:
-    """The same world, but whatever matches the given column values failed, in cells and in arms."""
+    """The same world, but whatever matches the given column values failed, in cells, arms and curves."""
 
     def fail(table: pd.DataFrame) -> pd.DataFrame:
         table = table.copy()
@@ -181,8 +215,8 @@ def with_failed(tables: Tables, reason: str, **match: Any) -> Tables:
         for column in columns:
             hit &= table[column] == match[column]
         table.loc[hit, "status"], table.loc[hit, "reason"] = "failed", reason
-        scores = [c for c in ("macro_f1", "low", "high", "accuracy", "validation", "auroc", "auprc") if c in table]
-        table.loc[hit, scores] = np.nan
+        scores = ("macro_f1", "low", "high", "lowest", "highest", "accuracy", "validation", "auroc", "auprc")
+        table.loc[hit, [name for name in scores if name in table]] = np.nan
         return table
 
     arms = fail(tables.arms)
@@ -194,7 +228,8 @@ def with_failed(tables: Tables, reason: str, **match: Any) -> Tables:
             for r in tables.differences.itertuples()
         ]
     ]
-    return Tables(fail(tables.cells), arms, differences, tables.saes, tables.titles)
+    failed = {"cells": fail(tables.cells), "arms": arms, "differences": differences, "curves": fail(tables.curves)}
+    return replace(tables, **failed, comparisons=_comparisons(differences))
 
 
 PROBES = {
@@ -245,5 +280,12 @@ def records() -> dict[str, dict[str, dict[str, Any]]]:
                 "d_sae": width, "layer": layer, "demo": health,
             }
             for name, (_, layer, width) in SAES.items()
+        },
+        "checks": {
+            "docstrings": {"severity": "look", "checks": {
+                "keyword": {"title": "A single word", "severity": "look", "reason": "The word 'array' goes far.", "numbers": {}},
+                "length": {"title": "Length", "severity": "fine", "reason": "It says little.", "numbers": {}},
+            }},
+            "requests": {"severity": "fine", "checks": {}},
         },
     }  # fmt: skip

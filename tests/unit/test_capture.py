@@ -1,5 +1,6 @@
 """A capture against the slow, plain way: one example at a time through Hugging Face, and `SAE.encode`."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from conftest import TEXTS
 from saes_made import random_sae
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from tessera import capture, passes, precision, shards
+from tessera import capture, controls, passes, precision, shards
 from tessera.capture import Effort, Reading
 from tessera.errors import UserError
 from tessera.examples import Table
@@ -42,10 +43,15 @@ def run(folder: Path, model: Path, root: Path, texts=tuple(TEXTS), heads=tuple(H
     capture.run(
         folder,
         model=("tiny", model, "m" * 64),
-        saes={head.sae: (root / head.sae, "s" * 64) for head in heads if head.sae},
         heads=heads,
         table=table(list(texts)),
-        **{"dataset_sha256": "d" * 64, "reading": READING, "effort": EFFORT} | changes,
+        **{
+            "saes": {head.sae: (root / head.sae, "s" * 64) for head in heads if head.sae},
+            "dataset_sha256": "d" * 64,
+            "reading": READING,
+            "effort": EFFORT,
+        }
+        | changes,
     )
     return read_json(folder / "manifest.json")
 
@@ -249,6 +255,27 @@ def test_an_encoder_that_does_not_fit_the_card_gives_the_same(tmp_path, tiny_mod
     health_a, health_b = (read_json(tmp_path / x / "manifest.json")["heads"]["top"]["health"] for x in "ab")
     assert health_a.pop("flipped_share") is health_b.pop("flipped_share") is None
     assert health_a == pytest.approx(health_b, rel=1e-4)
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_a_control_has_in_each_token_as_many_features_as_its_sae(tmp_path, tiny_model, saes, together) -> None:
+    for name in ("jump", "top"):
+        shutil.copytree(saes[0] / name, tmp_path / name)
+        controls.write(tmp_path / name, tmp_path / f"{name}-random", seed=1)
+    layers = {"jump": 1, "top": 3}
+    heads = [Head(f"{name}-random", layer, f"{name}-random", matched=name) for name, layer in layers.items()]
+    own = [Head(name, layer, name) for name, layer in layers.items()]
+    known = {name: (tmp_path / name, "s" * 64) for head in heads for name in head.saes}
+    given = [*heads, *(own if together else [])]
+    manifest = run(tmp_path / "c", tiny_model, tmp_path, heads=given, saes=known)
+    run(tmp_path / "own", tiny_model, tmp_path, heads=own)
+    for name in layers:
+        control, matched = shards.read_sae(tmp_path / "c", f"{name}-random"), shards.read_sae(tmp_path / "own", name)
+        # An SAE that has more than half of its features active leaves too few random ones above zero.
+        np.testing.assert_array_equal(control.counts, np.minimum(matched.counts, control.counts))
+        assert name == "jump" or (control.counts == matched.counts).all()
+        assert active(control) != active(matched)
+        assert manifest["heads"][f"{name}-random"]["architecture"] == "random"
 
 
 # --- memory and precision ------------------------------------------------------------------------------------------

@@ -69,6 +69,20 @@ DEMO = {"m": {"source": {"demo": "large"}, "layers": [1]}}
             minimal(models=DEMO, saes={"layer-1": {"model": "m", "layer": 1, "width": 9, "source": {"folder": "y"}}}),
             "saes.layer-1: this id is taken",
         ),
+        (
+            minimal(models=DEMO, saes={"c": {"model": "m", "layer": 1, "width": 9, "source": {"control": "s"}}}),
+            "saes.c.source.control: there is no SAE 's'. Mend: name an SAE that is none.",
+        ),
+        (
+            minimal(
+                models=DEMO,
+                saes={
+                    "s": {"model": "m", "layer": 1, "width": 8, "source": {"demo": "topk"}},
+                    "c": {"model": "m", "layer": 1, "width": 9, "source": {"control": "s"}},
+                },
+            ),
+            "saes.c.source.control: 's' has another width, so there is nothing to match. Mend: give both the same width.",
+        ),
         (minimal(probes={"thresholds": [0]}), "probes.thresholds.0: 0 will not do: input should be greater than 0"),
         (minimal(probes={"sae_poolings": ["top-0"]}), "probes.sae_poolings.0: 'top-0' does not have the form"),
         (minimal(probes={"protocols": []}), "probes.protocols: [] will not do"),

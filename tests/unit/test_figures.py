@@ -3,6 +3,7 @@
 import re
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from itertools import combinations
 from pathlib import Path
@@ -198,7 +199,7 @@ def test_a_model_without_an_sae_is_said_to_have_none() -> None:
 def test_an_arm_that_was_not_run_on_a_dataset_is_said_to_be_missing() -> None:
     tables = fakes_tables.world()
     left = tables.arms[~((tables.arms["arm"] == "sae") & (tables.arms["dataset"] == "requests"))]
-    figure = arms.draw(Tables(tables.cells, left, tables.differences, tables.saes, tables.titles))
+    figure = arms.draw(replace(tables, arms=left))
     assert words(figure).count("not run") == 1
 
 
@@ -274,7 +275,7 @@ def test_sae_features_and_hidden_states_have_panels_of_their_own() -> None:
 def test_what_nobody_measured_is_written_as_not_recorded() -> None:
     tables = fakes_tables.world()
     bare = tables.saes[tables.saes["dataset"].notna()].assign(explained_variance=np.nan)
-    figure = saes.draw(Tables(tables.cells, tables.arms, tables.differences, bare, tables.titles))
+    figure = saes.draw(replace(tables, saes=bare))
     assert words(figure).count("not recorded") == len(fakes_tables.SAES)
     assert "own record" not in words(figure)
 
@@ -282,7 +283,7 @@ def test_what_nobody_measured_is_written_as_not_recorded() -> None:
 def test_an_axis_that_does_not_start_at_zero_says_where_it_does() -> None:
     tables = fakes_tables.world()
     poor = tables.saes.assign(explained_variance=tables.saes["explained_variance"] - 1.2)
-    text = words(saes.draw(Tables(tables.cells, tables.arms, tables.differences, poor, tables.titles)))
+    text = words(saes.draw(replace(tables, saes=poor)))
     assert f"Explained variance\n(axis starts at {poor['explained_variance'].min():.2g})" in text
     assert "reconstructs worse than the mean activation" in text
     assert "L0 (active features a token)\n(axis starts at 0)" in text

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ def with_differences(*rows: tuple[str, float, float, float], tables: Tables | No
         [("strict", "docstrings", "demo-large", "sae", arm, gap, low, high, 5) for arm, gap, low, high in rows],
         columns=kept.columns,
     )
-    return Tables(tables.cells, tables.arms, pd.concat([kept, given]), tables.saes, tables.titles)
+    return replace(tables, differences=pd.concat([kept, given]))
 
 
 def first(tables: Tables) -> dict[str, Any]:
@@ -167,7 +168,7 @@ def test_thresholds_and_layers_are_compared_too() -> None:
 def test_a_run_without_a_choice_has_nothing_to_compare() -> None:
     tables = fakes_tables.world({"docstrings": ["all"]}, {"demo-large": [3]}, {})
     cells = tables.cells[tables.cells["pooling"].isna() | (tables.cells["pooling"] == "last")]
-    found = findings.derive(Tables(cells, tables.arms, tables.differences, tables.saes, tables.titles))[1]
+    found = findings.derive(replace(tables, cells=cells))[1]
     assert "nothing can be compared" in found["sentence"]
 
 

@@ -40,12 +40,16 @@ def table(codes, groups=None, subsets=None, texts=None):
     return Table([f"id-{row}" for row in range(n)], texts, None, labels, subsets, [None] * n, groups)
 
 
-def run(X, codes, *, which=("strict",), thresholds=(None,), settings=STRICT, **columns):
+NO_REGIMES = {"train_shares": [], "label_noise": [], "imbalance": [], "shuffled": False}
+SEARCH = {"thresholds": [None], "classifiers": ["l2"], "sparse_k": [], "regimes": NO_REGIMES, "curve_poolings": None}
+
+
+def run(X, codes, *, which=("strict",), settings=STRICT, search=None, **columns):
     return protocols.run(
         X,
         table(codes, **columns),
         identity=IDENTITY,
-        thresholds=thresholds,
+        search=SEARCH | (search or {}),
         protocols=which,
         strict_settings=settings,
     )
@@ -253,7 +257,7 @@ def test_there_is_a_cell_for_each_threshold_protocol_seed_and_subset():
     X, codes = world()
     subsets = np.where(np.arange(160) % 4 == 0, "de", "en")
     cells, predictions = run(
-        sparse.csr_matrix(X), codes, which=["paper", "strict"], thresholds=[None, 1.0], subsets=subsets
+        sparse.csr_matrix(X), codes, which=["paper", "strict"], search={"thresholds": [None, 1.0]}, subsets=subsets
     )
     assert cells.schema.equals(CELLS)
     rows = cells.to_pylist()
@@ -312,7 +316,9 @@ def test_text_arms_go_through_both_protocols(name):
     codes = np.tile([0, 1], 60)
     words = np.array(["alpha beta gamma", "delta epsilon zeta"])
     texts = [f"{words[code]} {rng.choice(['one', 'two', 'three'])}" for code in codes]
-    cells, _ = run(arms.on_text(name, table(codes, texts=texts)), codes, which=["paper", "strict"], thresholds=[1.0])
+    cells, _ = run(
+        arms.on_text(name, table(codes, texts=texts)), codes, which=["paper", "strict"], search={"thresholds": [1.0]}
+    )
     for row in cells.to_pylist():
         assert (row["status"], row["threshold"]) == ("ok", None)
         assert row["accuracy"] == 1
@@ -333,3 +339,68 @@ def test_failed_is_not_a_result():
     protocol, splits = one_split(np.zeros(160, int))
     (result,) = Probe(arms.given(X, None), protocol, np.zeros(160, int), 1).results(splits)
     assert result == Failed("there is only one label")
+
+
+# --- variants ------------------------------------------------------------------------------------------------------
+
+REGIMES = {"train_shares": [0.3], "label_noise": [0.4], "imbalance": [4.0], "shuffled": True}
+
+
+def test_curves_run_under_strict_alone_and_leave_no_predictions():
+    X, codes = world()
+    search = {"thresholds": [None, 1.0], "classifiers": ["l2", "means"], "sparse_k": [1, 4], "regimes": REGIMES}
+    cells, predictions = run(sparse.csr_matrix(X), codes, which=["paper", "strict"], search=search)
+    found = {
+        (row["protocol"], row["classifier"], row["threshold"], row["k"], row["regime"]) for row in cells.to_pylist()
+    }
+    competing = {(p, c, t, None, "full") for p in ("paper", "strict") for c in ("l2", "means") for t in (None, 1.0)}
+    curves = {("strict", "l2", None, k, "full") for k in (1, 4)} | {
+        ("strict", "l2", None, None, regime) for regime in ("train-0.3", "noise-0.4", "imbalance-4", "shuffled")
+    }
+    assert found == competing | curves
+    assert {row["status"] for row in cells.to_pylist()} == {"ok"}
+    answered = {(row["protocol"], row["classifier"], row["threshold"]) for row in predictions.to_pylist()}
+    assert answered == {key[:3] for key in competing}
+
+
+def scores(cells, **wanted):
+    rows = [row for row in cells.to_pylist() if wanted.items() <= row.items()]
+    assert rows
+    return np.mean([row["macro_f1"] for row in rows])
+
+
+def test_regimes_are_harder_and_shuffled_labels_are_at_chance():
+    X, codes = world(n=600, seed=3)
+    settings = STRICT | {"seeds": 5}
+    cells, _ = run(sparse.csr_matrix(X), codes, search={"regimes": REGIMES}, settings=settings)
+    full = scores(cells, regime="full")
+    assert full > 0.6
+    for regime in ("train-0.3", "noise-0.4", "imbalance-4"):
+        assert scores(cells, regime=regime) < full
+    # Three classes as frequent as each other: a third is what guessing earns.
+    assert scores(cells, regime="shuffled") == pytest.approx(1 / 3, abs=0.06)
+    # All are scored on the same test examples.
+    assert len({(row["seed"], row["n_test"]) for row in cells.to_pylist()}) == 5
+
+
+def test_few_features_find_the_planted_ones():
+    X, codes = world(n=400)
+    cells, _ = run(sparse.csr_matrix(X), codes, search={"sparse_k": [1, 3]})
+    # One feature was planted for each of the three labels.
+    assert scores(cells, k=3) > scores(cells, k=1) + 0.1
+    assert scores(cells, k=3) > scores(cells, regime="full", k=None) - 0.02
+    assert {row["n_features"] for row in cells.to_pylist() if row["k"] == 3} == {3}
+
+
+def test_hidden_states_are_cut_to_components_and_called_so():
+    X, codes = world(n=300)
+    cells, _ = run(X, codes, search={"sparse_k": [2, 512]})
+    assert {(row["arm"], row["k"]) for row in cells.to_pylist()} == {("sae", None), ("pca", 2)}
+
+
+def test_curves_are_computed_for_the_poolings_that_are_named():
+    X, codes = world()
+    for named, regimes in ((["sum"], {"full", "shuffled"}), (["last"], {"full"})):
+        search = {"regimes": NO_REGIMES | {"shuffled": True}, "curve_poolings": named}
+        cells, _ = run(sparse.csr_matrix(X), codes, search=search)
+        assert {row["regime"] for row in cells.to_pylist()} == regimes

@@ -81,8 +81,10 @@ def test_build_writes_one_file_with_its_figures_inside_the_same_every_time(tmp_p
     paths: dict[str, list[Path]] = {}
     for kind, records in fakes_tables.records().items():
         for name, record in records.items():
-            path = folders["records"] / (f"{name}.json" if kind == "datasets" else f"{name}/revision.json")
-            path.parent.mkdir(exist_ok=True)
+            path = (
+                folders["records"] / kind / (f"{name}/revision.json" if kind in ("models", "saes") else f"{name}.json")
+            )
+            path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(record), encoding="utf-8")
             paths.setdefault(kind, []).append(path)
     for name in ("first.html", "second.html"):
@@ -95,6 +97,7 @@ def test_build_writes_one_file_with_its_figures_inside_the_same_every_time(tmp_p
             datasets=paths["datasets"],
             models=paths["models"],
             saes=paths["saes"],
+            checks=paths["checks"],
             probes=fakes_tables.PROBES,
             titles=tables.titles,
         )
@@ -122,11 +125,12 @@ def test_words_of_other_people_are_escaped_wherever_they_stand() -> None:
     records = fakes_tables.records()
     records["datasets"]["docstrings"]["labels"] = {EVIL + "5": 10, "ok": 10}
     records["datasets"]["docstrings"]["exclusions"] = {EVIL + "6": {"count": 1, "examples": []}}
+    records["checks"]["docstrings"]["checks"]["keyword"]["reason"] = EVIL + "8"
     records["saes"]["demo-large-l1-512"]["source"] = {"release": EVIL + "7", "id": '"><img src=x onerror=alert(1)>'}
     read = Reader(page_of(tables, records))
     assert "script" not in {tag for tag, _ in read.tags}
     assert len(read.all("img")) == 1
-    for number in range(1, 8):
+    for number in range(1, 9):
         assert f"{EVIL}{number}" in read.text
 
 
@@ -143,6 +147,7 @@ def test_the_sections_come_in_the_order_of_the_questions(read: Reader) -> None:
         "findings",
         "scores",
         "figures",
+        "checks",
         "failures",
         "datasets",
         "models",
@@ -214,6 +219,7 @@ def test_a_demo_run_is_called_a_toy_and_a_real_one_is_not(read: Reader) -> None:
         "datasets": {"docstrings": fakes_tables.dataset_record({"a": 5, "b": 6}, {"all": 11}, {"hub": "own/er"})},
         "models": {"demo-large": {"source": {"hub": "own/model", "revision": "f" * 40}, "sha256": "0" * 64}},
         "saes": {"demo-large-l1-512": {"source": {"release": "scope", "id": "layer_1"}, "sha256": "1" * 64}},
+        "checks": {},
     }
     text = Reader(page_of(fakes_tables.world(), real)).text
     assert "toy" not in text
@@ -232,7 +238,7 @@ def test_datasets_are_described_by_what_their_records_say(read: Reader) -> None:
 
 def test_a_run_without_models_or_figures_still_makes_a_page() -> None:
     tables = fakes_tables.world(models={}, saes={})
-    records = {"datasets": fakes_tables.records()["datasets"], "models": {}, "saes": {}}
+    records = {"datasets": fakes_tables.records()["datasets"], "models": {}, "saes": {}, "checks": {}}
     text = Reader(page_of(tables, records, figures=[])).text
     assert "The config names no language model." in text
     assert "The config names no SAE." in text
@@ -252,3 +258,18 @@ def test_the_paper_and_the_software_can_be_cited(read: Reader) -> None:
     assert "arXiv 2502.11367" in read.text
     assert "The Tessera developers." in read.text
     assert "numpy" in dict(report.versions())
+
+
+def test_what_a_dataset_gives_away_is_told_and_what_is_fine_is_not(read: Reader) -> None:
+    assert "A single word look The word 'array' goes far." in read.text
+    assert "It says little." not in read.text
+    assert "every check of every dataset is fine" in Reader(page_of(fakes_tables.world(), without_checks())).text
+
+
+def without_checks() -> dict[str, Any]:
+    return {**fakes_tables.records(), "checks": {}}
+
+
+def test_comparisons_over_datasets_say_when_they_cannot_tell(read: Reader) -> None:
+    assert "Over datasets" in read.text
+    assert "too few datasets" in read.text

@@ -25,6 +25,7 @@ def whole(n):
 
 
 SHAPES = {"two classes": (150, 30, 2), "four classes": (150, 30, 4), "more features than examples": (60, 150, 3)}
+SHAPES["far more features than examples"] = (50, 1000, 3)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -40,6 +41,34 @@ def test_one_vs_rest_is_scikit_learns_at_its_default_tolerance(shape, form):
             # Far inside what the tolerance leaves open: the steps are the same, not only where they lead.
             np.testing.assert_allclose(model.weights[row], theirs.coef_[0], atol=1e-6)
             np.testing.assert_allclose(model.intercepts[row], theirs.intercept_[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("form", [np.asarray, sparse.csr_matrix])
+@pytest.mark.parametrize("back_bytes", [solvers.BACK_BYTES, 1])
+def test_many_features_are_turned_into_a_few_which_changes_no_model(form, back_bytes, monkeypatch):
+    X, codes = world(13, 40, 900, 3)
+    # Examples that are others again, or sums of others to the last bit, take up no dimension.
+    X = np.round(8 * X) / 8
+    X[7], X[8], X[9] = X[3], X[3] + X[4], 0
+    parts = np.random.default_rng(0).random((2, 40)) < 0.8
+    fits = [Fit(part, c) for part in range(2) for c in (0.01, 1.0)]
+    sizes = []
+    walk = solvers.walk_together
+
+    def watched(starts, evaluate, rules):
+        sizes.append(starts.shape[1])
+        return walk(starts, evaluate, rules)
+
+    monkeypatch.setattr(solvers, "walk_together", watched)
+    monkeypatch.setattr(solvers, "BACK_BYTES", back_bytes)
+    turned = list(solvers.one_vs_rest(form(X), codes, 3, parts, fits))
+    monkeypatch.setattr(solvers, "TURN_FROM", np.inf)
+    plain = list(solvers.one_vs_rest(form(X), codes, 3, parts, fits))
+    assert sizes[0] == 37 + 1
+    assert sizes[1] > 800
+    for one, other in zip(turned, plain, strict=True):
+        np.testing.assert_allclose(one.weights, other.weights, atol=1e-10)
+        np.testing.assert_allclose(one.intercepts, other.intercepts, atol=1e-10)
 
 
 def standardised(X):

@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from tessera import statistics
-from tessera.metrics import macro_f1
+from tessera.metrics import f1_of_confusions, macro_f1
 from tessera.statistics import Answers
 
 
@@ -33,17 +34,106 @@ def test_the_interval_is_that_of_scores_recomputed_one_replicate_at_a_time():
     rng = np.random.default_rng(0)
     parts = [answers(rng, 30, 2), answers(rng, 40, 2, 0.6)]
     found = statistics.score(parts, replicates=60)
-    low, high = np.quantile(by_hand(parts, 60), [0.025, 0.975])
-    assert found.value == pytest.approx(np.mean([part.macro_f1() for part in parts]))
+    value, scores = np.mean([part.macro_f1() for part in parts]), np.array(by_hand(parts, 60))
+    # Thirty groups in one part and forty in the other.
+    widening, t = np.sqrt(35 / 34), stats.t(34).ppf(0.975)
+    middle = 2 * stats.norm.ppf(((scores < value - 1e-9).mean() + (scores < value + 1e-9).mean()) / 2)
+    low, high = np.quantile(scores, stats.norm.cdf([middle - widening * t, middle + widening * t]))
+    assert found.value == pytest.approx(value)
     assert (found.low, found.high) == pytest.approx((low, high))
+    assert found.error == pytest.approx(scores.std() * widening)
 
 
-def test_intervals_hold_the_truth_about_as_often_as_they_say():
-    # With balanced labels and errors alike for both, the macro-F1 of the population is the share of right answers.
+def population(rng, groups, size, right, together, shares):
+    """Answers in groups: labels drawn by their shares, right as often as `right` says, else any other label."""
+    truth = rng.choice(len(shares), p=shares, size=groups * size)
+    group = np.repeat(np.arange(groups), size)
+    chance = np.where((rng.random(groups) < together)[group], rng.random(groups)[group], rng.random(groups * size))
+    other = (truth + rng.integers(1, len(shares), groups * size)) % len(shares)
+    return Answers(truth, np.where(chance < np.asarray(right)[truth], truth, other), group, len(shares))
+
+
+def part_of(whole, groups):
+    inside = np.isin(whole.groups, groups)
+    return Answers(whole.truth[inside], whole.predicted[inside], whole.groups[inside], whole.n_classes)
+
+
+def its_macro_f1(right, shares):
+    """Of a population without end."""
+    wrong = (1 - np.asarray(right)) / (len(shares) - 1)
+    confusion = np.where(np.eye(len(shares), dtype=bool), np.asarray(right)[:, None], wrong[:, None])
+    return float(f1_of_confusions((np.asarray(shares)[:, None] * confusion).ravel()))
+
+
+# Groups, their size, how often each label is answered right, share of groups that are right or wrong as one, labels.
+POPULATIONS = {
+    "two labels, groups as one": (40, 4, [0.7] * 2, 1.0, [0.5] * 2),
+    "few groups": (30, 2, [0.8] * 2, 0.5, [0.5] * 2),
+    "a rare label": (100, 2, [0.95, 0.6], 0.5, [0.9, 0.1]),
+    "eight labels": (60, 2, [0.6] * 8, 0.5, [1 / 8] * 8),
+}
+
+
+@pytest.mark.parametrize("name", POPULATIONS)
+def test_intervals_hold_the_truth_as_often_as_they_say(name):
     rng = np.random.default_rng(1)
-    found = [statistics.score([answers(rng, 100, 4, right=0.7)], replicates=200) for _ in range(200)]
-    held = np.mean([one.low <= 0.7 <= one.high for one in found])
-    assert 0.9 <= held <= 0.985
+    groups, size, right, together, shares = POPULATIONS[name]
+    truth = its_macro_f1(right, shares)
+    found = [statistics.score([population(rng, groups, size, right, together, shares)]) for _ in range(1500)]
+    assert 0.93 <= np.mean([one.low <= truth <= one.high for one in found]) <= 0.97
+    assert np.mean([one.error for one in found]) == pytest.approx(np.std([one.value for one in found]), rel=0.1)
+
+
+def test_intervals_over_seeds_that_share_groups_hold_the_truth_as_often_as_they_say():
+    rng = np.random.default_rng(2)
+    right, shares, held = [0.85] * 2, [0.5] * 2, []
+    for _ in range(600):
+        whole = population(rng, 150, 3, right, 0.5, shares)
+        found = statistics.score([part_of(whole, rng.permutation(150)[:30]) for _ in range(5)])
+        held.append(found.low <= its_macro_f1(right, shares) <= found.high)
+    assert 0.93 <= np.mean(held) <= 0.97
+
+
+def test_intervals_of_a_difference_between_equals_leave_zero_out_as_seldom_as_they_say():
+    rng = np.random.default_rng(3)
+    held = []
+    for _ in range(1000):
+        a = population(rng, 60, 3, [0.8] * 3, 0.5, [1 / 3] * 3)
+        again = np.where(rng.random(len(a.truth)) < 0.8, a.truth, (a.truth + rng.integers(1, 3, len(a.truth))) % 3)
+        b = Answers(a.truth, np.where(rng.random(len(a.truth)) < 0.4, again, a.predicted), a.groups, 3)
+        found = statistics.difference([a], [b])
+        held.append(found.low <= 0 <= found.high)
+    assert 0.93 <= np.mean(held) <= 0.97
+
+
+def test_where_labels_have_few_examples_percentiles_alone_promise_too_much():
+    rng = np.random.default_rng(4)
+    right, shares, held, held_by_percentiles = [0.5] * 8, [1 / 8] * 8, [], []
+    truth = its_macro_f1(right, shares)
+    for _ in range(250):
+        whole = population(rng, 240, 2, right, 0.5, shares)
+        parts = [part_of(whole, rng.permutation(240)[:48]) for _ in range(5)]
+        low, high = np.quantile(next(statistics._replicated([parts], 1000)), [0.025, 0.975])
+        found = statistics.score(parts)
+        held_by_percentiles.append(low <= truth <= high)
+        held.append(found.low <= truth <= found.high)
+    # Twelve examples a label in each part: the correction is itself estimated, and gets most of the way.
+    assert np.mean(held_by_percentiles) < 0.88
+    assert 0.9 <= np.mean(held) <= 0.97
+
+
+def test_a_faultless_arm_is_not_certain_to_be_so():
+    part = answers(np.random.default_rng(7), 40, 2, right=1.0)
+    found = statistics.score([part])
+    # Were fewer than this share of all groups free of errors, forty in a row would be rarer than one case in forty.
+    assert (found.value, found.high) == (1, 1)
+    assert found.low**40 == pytest.approx(0.025)
+
+
+def test_a_single_group_tells_nothing_of_others():
+    single = Answers(np.array([0, 1]), np.array([0, 0]), np.array([3, 3]), 2)
+    found = statistics.score([single])
+    assert (found.low, found.high, found.error) == (None, None, None)
 
 
 def test_examples_drawn_as_if_they_were_not_in_groups_would_promise_too_much():

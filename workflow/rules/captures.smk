@@ -5,9 +5,10 @@ rule capture:
         record="results/datasets/{dataset}.json",
         model="results/models/{model}/revision.json",
         saes=lambda wildcards: [
-            f"results/saes/{head.sae}/revision.json"
-            for head in heads_of(wildcards)
-            if head.sae
+            f"results/saes/{sae}/revision.json"
+            for sae in sorted(
+                {sae for head in heads_of(wildcards) for sae in head.saes}
+            )
         ],
     output:
         "results/activations/{model}/{dataset}/{capture}/manifest.json",
@@ -23,10 +24,7 @@ rule capture:
         gpu=1,
     # Batch and shard sizes and the device are read from the config in the script: they change no number.
     params:
-        heads=lambda wildcards: [
-            [head.id, head.layer, head.sae, head.site, head.every_token]
-            for head in heads_of(wildcards)
-        ],
+        heads=lambda wildcards: [asdict(head) for head in heads_of(wildcards)],
         reading=lambda wildcards: {
             key: config["models"][wildcards.model][key]
             for key in ("attention", "chat", "dtype", "encode", "max_length")

@@ -3,6 +3,7 @@ import atexit
 import os
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -49,13 +50,24 @@ config.update(STUDY.plain)
 if workflow.nodes is None and (gpus := cards.count(CONFIG.capture.device)):
     workflow.global_resources.setdefault("gpu", gpus)
 
-FIGURE_NAMES = ["arms", "layers", "poolings"] + (["saes"] if CONFIG.saes else [])
+FIGURE_NAMES = ["arms", "layers", "poolings", "curves"] + (
+    ["saes"] if CONFIG.saes else []
+)
 FIGURES = expand(
     "results/figures/{figure}.{format}",
     figure=FIGURE_NAMES,
     format=["svg", "pdf", "png", "csv"],
 )
-TABLE_NAMES = ["cells", "arms", "differences", "saes"]
+TABLE_NAMES = [
+    "cells",
+    "arms",
+    "differences",
+    "curves",
+    "comparisons",
+    "ranks",
+    "noise",
+    "saes",
+]
 TABLES = expand(
     "results/tables/{table}.{format}", table=TABLE_NAMES, format=["parquet", "csv"]
 )

@@ -102,6 +102,7 @@ rule report:
         datasets=expand("results/datasets/{dataset}.json", dataset=CONFIG.datasets),
         models=expand("results/models/{model}/revision.json", model=CONFIG.models),
         saes=expand("results/saes/{sae}/revision.json", sae=CONFIG.saes),
+        checks=expand("results/checks/{dataset}.json", dataset=CONFIG.datasets),
         captions=ancient(sorted((ROOT / "workflow/report").glob("*.rst"))),
     output:
         "results/report.html",

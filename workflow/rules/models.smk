@@ -41,6 +41,7 @@ rule sae:
     params:
         entry=lambda wildcards: STUDY.entry("saes", wildcards.sae),
         digest=lambda wildcards: STUDY.source_digest("saes", wildcards.sae),
+        seed=lambda wildcards: STUDY.control_seed(wildcards.sae),
         code=script_code("sae"),
     message:
         "SAE {wildcards.sae}: storing it in canonical form"

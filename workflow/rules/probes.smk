@@ -17,6 +17,7 @@ rule probe:
         mem_mb=2000,
     params:
         head=lambda wildcards: STUDY.probe_params(wildcards.model, wildcards.head),
+        search=STUDY.search(),
         protocols=config["probes"]["protocols"],
         strict=config["probes"]["strict"],
         code=script_code("probe"),
@@ -42,6 +43,7 @@ rule probe_text:
     resources:
         mem_mb=2000,
     params:
+        search=STUDY.search(),
         protocols=config["probes"]["protocols"],
         strict=config["probes"]["strict"],
         code=script_code("probe_text"),

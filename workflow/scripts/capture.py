@@ -17,7 +17,7 @@ with job(snakemake):
             Path(record).parent.name: (Path(record).parent, read_json(record)["sha256"])
             for record in snakemake.input.saes
         },
-        heads=[Head(*head) for head in snakemake.params.heads],
+        heads=[Head(**head) for head in snakemake.params.heads],
         table=examples.read(snakemake.input.table),
         dataset_sha256=read_json(snakemake.input.record)["sha256"],
         reading=capture.Reading(**snakemake.params.reading),

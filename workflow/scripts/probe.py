@@ -11,17 +11,20 @@ with job(snakemake):
     manifest = Path(snakemake.input.manifest)
     wildcards, settings = snakemake.wildcards, dict(snakemake.params.head)
     poolings, thresholds = settings.pop("poolings"), settings.pop("thresholds")
-    chosen = {"protocols": snakemake.params.protocols, "strict_settings": snakemake.params.strict}
+    search = {**snakemake.params.search, "thresholds": thresholds}
+    chosen = {"search": search, "protocols": snakemake.params.protocols, "strict_settings": snakemake.params.strict}
     table = examples.read(f"results/datasets/{wildcards.dataset}.parquet")
     tokens = cache(lambda: shards.read_sae(manifest.parent, wildcards.head))
 
     def probe(name):
-        if settings["arm"] == "sae":
+        if settings["arm"] in ("sae", "random"):
             X = pooling.pool(tokens(), name)
         else:
             X = shards.read_hidden(manifest.parent, wildcards.head, name)
-        named = {key: wildcards[key] for key in ("model", "dataset", "head")}
-        return protocols.run(X, table, identity={**named, **settings, "pooling": name}, thresholds=thresholds, **chosen)
+        named = {**{key: wildcards[key] for key in ("model", "dataset", "head")}, "pooling": name}
+        picked = probes.Picked()
+        found = protocols.run(X, table, identity={**named, **settings}, keep=picked.keep, **chosen)
+        return probes.Made(*found, picked.content(probes.about_head(manifest, **named), table))
 
-    depends_on = {"manifest": sha256_file(manifest), "code": snakemake.params.code, "thresholds": thresholds}
+    depends_on = {"manifest": sha256_file(manifest), "code": snakemake.params.code}
     probes.run_poolings(Path(snakemake.output[0]).parent, poolings, probe, {**depends_on, **settings, **chosen})

@@ -1,25 +1,23 @@
 """Fit and score classifiers on one kind of input that needs no model."""
 
 from tessera import arms, examples, probes, protocols
+from tessera.files import read_json
 from tessera.job import job
 
 with job(snakemake):
     wildcards = snakemake.wildcards
     table = examples.read(snakemake.input.table)
+    arm = arms.on_text(wildcards.head, table)
+    named = {"model": "text", "dataset": wildcards.dataset, "head": wildcards.head, "pooling": None}
+    picked = probes.Picked()
     cells, predictions = protocols.run(
-        arms.on_text(wildcards.head, table),
+        arm,
         table,
-        identity={
-            "model": "text",
-            "dataset": wildcards.dataset,
-            "head": wildcards.head,
-            "arm": wildcards.head.partition("-")[0],
-            "layer": None,
-            "width": None,
-            "pooling": None,
-        },
-        thresholds=[None],
+        identity={**named, "arm": wildcards.head.partition("-")[0], "layer": None, "width": None},
+        search={**snakemake.params.search, "thresholds": [None]},
         protocols=snakemake.params.protocols,
         strict_settings=snakemake.params.strict,
+        keep=picked.keep,
     )
-    probes.write(cells, predictions, snakemake.output[0])
+    about = {**named, "dataset_sha256": read_json(snakemake.input.record)["sha256"], "snapshots": {}}
+    probes.write(cells, predictions, snakemake.output[0], probe=picked.content(about, table, arm))

@@ -15,6 +15,7 @@ with job(snakemake):
         datasets=[Path(path) for path in snakemake.input.datasets],
         models=[Path(path) for path in snakemake.input.models],
         saes=[Path(path) for path in snakemake.input.saes],
+        checks=[Path(path) for path in snakemake.input.checks],
         probes=snakemake.params.probes,
         titles=snakemake.params.titles,
     )

@@ -13,4 +13,5 @@ with job(snakemake):
         Path(snakemake.output[0]).parent,
         given_folder(snakemake.input.get("given")),
         Path(snakemake.input.model),
+        snakemake.params.seed,
     )

@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from tessera.errors import UserError
-from tessera.figures import arms, layers, poolings, saes, style
+from tessera.figures import arms, curves, layers, poolings, saes, style
 from tessera.files import replacing
 from tessera.results import Tables, Titles, load
 
@@ -48,6 +48,13 @@ FIGURES = {
         "panels a dataset, SAE features and hidden states apart.",
         poolings.draw,
         poolings.data,
+    ),
+    "curves": Entry(
+        "How few features do",
+        "Line plots of macro-F1 against the number of SAE features or principal components that a probe may use, one panel "
+        "for each dataset and model.",
+        curves.draw,
+        curves.data,
     ),
     "saes": Entry(
         "How healthy the SAEs are",

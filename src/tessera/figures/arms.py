@@ -24,7 +24,7 @@ COLUMNS_OF_DATA = [
 
 
 def data(tables: Tables) -> pd.DataFrame:
-    rows = tables.arms[tables.arms["subset"] == "all"]
+    rows = tables.arms[(tables.arms["subset"] == "all") & tables.arms["arm"].isin(ARMS)]
     order = rows.assign(
         first=rows["dataset"].map({name: place for place, name in enumerate(tables.datasets)}),
         second=rows["model"].map({name: place for place, name in enumerate([*tables.models, "text"])}),

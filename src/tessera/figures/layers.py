@@ -17,7 +17,7 @@ from tessera.results import ARMS, TEXT_ARMS, Tables, chosen_within, failures, gr
 
 COLUMNS = 3
 PART = ["dataset", "model", "arm", "layer", "width"]
-LINES = {"tfidf": "--", "majority": ":"}
+LINES = {"tfidf": "--", "length": "-.", "majority": ":"}
 
 
 def data(tables: Tables) -> pd.DataFrame:

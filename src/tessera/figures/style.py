@@ -34,6 +34,8 @@ ARM_LOOK = {
     "hidden": (BLUE, "s"),
     "hidden-last": (SKY, "D"),
     "tfidf": (GREEN, "^"),
+    "random": (PURPLE, "X"),
+    "length": (BLACK, "<"),
     "majority": (GREY, "v"),
 }
 SERIES = [(VERMILLION, "o"), (ORANGE, "D"), (PURPLE, "^"), (BLACK, "v"), (SKY, "P"), (GREEN, "X")]

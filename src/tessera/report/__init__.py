@@ -49,17 +49,19 @@ def build(
     datasets: Iterable[Path | str],
     models: Iterable[Path | str],
     saes: Iterable[Path | str],
+    checks: Iterable[Path | str],
     probes: dict[str, Any],
     titles: Titles,
 ) -> None:
     """Write the page from the folders of tables, figures and captions, the findings, and the records.
 
-    `datasets` are the records results/datasets/{dataset}.json; `models` and `saes` the records
+    `datasets` are the records results/datasets/{dataset}.json, `checks` those of results/checks/; `models` and `saes` the records
     results/.../{name}/revision.json; `probes` is that section of the config. A figure without an SVG is left out.
     """
     found = load(tables, titles)
     records = {
         "datasets": {Path(path).stem: read_json(path) for path in datasets},
+        "checks": {Path(path).stem: read_json(path) for path in checks},
         "models": {Path(path).parent.name: read_json(path) for path in models},
         "saes": {Path(path).parent.name: read_json(path) for path in saes},
     }
@@ -84,6 +86,7 @@ def render(
 ) -> str:
     """The page itself, from what `build` has read."""
     protocol = tables.protocol
+    regimes, conditions = sections.conditions(tables)
     pairs, differences = sections.differences(tables, protocol)
     other = next(
         (name for name in ("paper", "strict") if name != protocol and (tables.arms["protocol"] == name).any()), ""
@@ -104,6 +107,10 @@ def render(
         by_subset=sections.scores_by_subset(tables, protocol),
         other_protocol=other,
         other_scores=sections.scores(tables, other) if other else [],
+        comparisons=sections.comparisons(tables, protocol),
+        regimes=regimes,
+        conditions=conditions,
+        checks=sections.checks(records["checks"], tables),
         pairs=pairs,
         differences=differences,
         failed=sections.failed(tables),

@@ -10,7 +10,8 @@ from typing import Any
 
 import pandas as pd
 
-from tessera.results import ARMS, TEXT_ARMS, Tables, groups_of, rows_of
+from tessera.regimes import FULL
+from tessera.results import ARMS, CLASSIFIERS, TEXT_ARMS, Tables, groups_of, rows_of
 
 Row = dict[str, Any]
 
@@ -19,7 +20,15 @@ PAIRS = {
     ("sae", "hidden"): "SAE features less hidden states",
     ("sae", "hidden-last"): "SAE features less last token",
     ("sae", "tfidf"): "SAE features less TF-IDF",
+    ("sae", "random"): "SAE features less random ones",
     ("hidden", "tfidf"): "Hidden states less TF-IDF",
+    ("quiver", "baselines"): "All inputs less all but SAE features",
+}
+REGIMES = {
+    "train": "{:.0%} of the training part",
+    "noise": "{:.0%} of its labels wrong",
+    "imbalance": "classes {:g} to 1",
+    "shuffled": "labels shuffled",
 }
 ABSENT: Row = {"state": "absent"}
 
@@ -97,6 +106,77 @@ def signed(value: float) -> str:
 
 def _model(tables: Tables, model: str) -> str:
     return "" if model == "text" else tables.model(model)
+
+
+# --- over datasets, and under harder conditions --------------------------------------------------------------------
+
+
+def comparisons(tables: Tables, protocol: str) -> list[Row]:
+    """Pairs of arms over all datasets."""
+    rows = tables.comparisons[tables.comparisons["protocol"] == protocol]
+    return [
+        {
+            "model": _model(tables, row.model),
+            "pair": PAIRS.get((row.arm_a, row.arm_b), f"{row.arm_a} less {row.arm_b}"),
+            "datasets": int(row.n_datasets),
+            "mean": signed(row.mean),
+            "won": f"{row.wins:.0f} / {row.ties:.0f} / {row.losses:.0f}",
+            "effect": "" if pd.isna(row.rank_biserial) else signed(row.rank_biserial),
+            "p": "" if pd.isna(row.p_holm) else f"{row.p_holm:.3f}",
+            "verdict": row.verdict,
+        }
+        for row in rows_of(rows)
+    ]
+
+
+def conditions(tables: Tables) -> tuple[list[str], list[Row]]:
+    """Macro-F1 of each arm under each regime: the headings of the regimes, and a row for each dataset, model and arm."""
+    rows = tables.curves[tables.curves["k"].isna() & (tables.curves["protocol"] == "strict")]
+    rows = rows[rows["classifier"].isin(CLASSIFIERS) & rows["arm"].isin(ARMS)]
+    names = list(dict.fromkeys(rows["regime"]))
+    names.sort(key=lambda name: (name != FULL, name))
+    if len(names) < 2:
+        return [], []
+    found = {(row.dataset, row.model, row.arm, row.regime): _spread(row) for row in rows_of(rows)}
+    table = [
+        {
+            "dataset": tables.dataset(dataset),
+            "model": _model(tables, model),
+            "arm": ARMS[arm],
+            "cells": [found.get((dataset, model, arm, name), ABSENT) for name in names],
+        }
+        for dataset in tables.datasets
+        for model in [*tables.models, "text"]
+        for arm in ARMS
+        if sum((dataset, model, arm, name) in found for name in names) > 1
+    ]
+    return [_regime(name) for name in names], table
+
+
+def _regime(name: str) -> str:
+    kind, _, value = name.partition("-")
+    return "as it is" if name == FULL else REGIMES[kind].format(float(value or 0))
+
+
+def _spread(row: Any) -> Row:
+    if row.status != "ok":
+        return {"state": "failed", "reason": row.reason}
+    return {"state": "ok", "value": f"{row.macro_f1:.3f}", "interval": f"{row.lowest:.3f} to {row.highest:.3f}"}
+
+
+def checks(records: dict[str, Row], tables: Tables) -> list[Row]:
+    """What the checks of the datasets found that is not fine."""
+    return [
+        {
+            "dataset": tables.dataset(name),
+            "severity": entry["severity"],
+            "check": entry["title"],
+            "reason": entry["reason"],
+        }
+        for name, record in records.items()
+        for entry in record["checks"].values()
+        if entry["severity"] not in (None, "fine")
+    ]
 
 
 # --- failures ------------------------------------------------------------------------------------------------------
