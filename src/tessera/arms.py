@@ -84,15 +84,24 @@ class TfIdf:
     scaling: Scaling = "all alike"
     fitted: bool = True
 
-    def features(self, train: Array) -> Matrix:
+    def fit(self, train: Array) -> tuple[Array, Array]:
+        """The columns of the terms that occur often enough in the training part, and how rare each is there."""
         texts_with = np.bincount(self.counts[train].indices, minlength=self.counts.shape[1])
         kept = np.flatnonzero(texts_with >= self.least)
-        rarity = np.log((1 + train.sum()) / (1 + texts_with[kept])) + 1
-        X = self.counts[:, kept]
-        X.data = (1 + np.log(X.data)) * rarity[X.indices]
-        lengths = np.sqrt(np.asarray(X.multiply(X).sum(axis=1)).ravel())
-        X.data /= np.repeat(np.where(lengths > 0, lengths, 1), np.diff(X.indptr))
-        return X
+        return kept, np.log((1 + train.sum()) / (1 + texts_with[kept])) + 1
+
+    def features(self, train: Array) -> Matrix:
+        kept, rarity = self.fit(train)
+        return weighed(self.counts[:, kept], rarity)
+
+
+def weighed(counts: sparse.csr_matrix, rarity: Array) -> sparse.csr_matrix:
+    """Terms by their counts and their rarity, each text scaled to unit length."""
+    X = counts.copy()
+    X.data = (1 + np.log(X.data)) * rarity[X.indices]
+    lengths = np.sqrt(np.asarray(X.multiply(X).sum(axis=1)).ravel())
+    X.data /= np.repeat(np.where(lengths > 0, lengths, 1), np.diff(X.indptr))
+    return X
 
 
 @dataclass(frozen=True)

@@ -139,10 +139,8 @@ def _vocabulary(
     """What TF-IDF learns of a training part: its terms, a line each, in the order of its features; and their rarity."""
     # Columns come in the order in which terms first do.
     every = list(dict.fromkeys(term for text in texts for of_word in terms(text) for term in of_word))
-    texts_with = np.bincount(arm.counts[train].indices, minlength=len(every))
-    kept = np.flatnonzero(texts_with >= arm.least)
+    kept, rarity = arm.fit(train)
     spelled = "\n".join(every[column] for column in kept).encode()
-    rarity = np.log((1 + train.sum()) / (1 + texts_with[kept])) + 1
     return {"terms": np.frombuffer(spelled, np.uint8), "rarity": rarity}
 
 

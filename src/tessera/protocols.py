@@ -238,8 +238,8 @@ def run(
 
     `features` are pooled features with a row for each row of the table, or an arm that makes its own. `identity` holds the
     values of the columns `IDENTITY`. `search` says which variants there are: `thresholds`, `classifiers`, `sparse_k` and
-    `regimes`, and `curve_poolings`, which of the poolings have the last two. These are curves about an input and no configurations of it: they run under `strict` alone, and leave
-    no predictions. `keep` is given each configuration on strict's first split, whose models are dropped after.
+    `regimes`, and `curve_poolings`, which of the poolings have the last two. These are curves about an input and no
+    configurations of it: they run under `strict` alone, and leave no predictions. `keep` is given each configuration on strict's first split, whose models are dropped after.
     """
     named = {name: identity[name] for name in IDENTITY}
     labels = sorted(set(table.labels))

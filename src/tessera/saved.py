@@ -158,10 +158,7 @@ class SavedProbe:
         ends = np.cumsum([0, *map(len, found)])
         X = sparse.csr_matrix((np.ones(len(indices)), indices, ends), shape=(len(texts), len(columns)))
         X.sum_duplicates()
-        X.data = (1 + np.log(X.data)) * self.tensors["rarity"][X.indices]
-        lengths = np.sqrt(np.asarray(X.multiply(X).sum(axis=1)).ravel())
-        X.data /= np.repeat(np.where(lengths > 0, lengths, 1), np.diff(X.indptr))
-        return X
+        return arms.weighed(X, self.tensors["rarity"])
 
 
 # --- reading a model -----------------------------------------------------------------------------------------------

@@ -34,6 +34,11 @@ def test_metrics_are_scikit_learns(n_classes, ties):
     assert found["auroc"] == pytest.approx(
         theirs.roc_auc_score(truth, scores if n_classes > 2 else scores[:, 1], **areas)
     )
+    recalls = []
+    for label in [1] if n_classes == 2 else range(n_classes):
+        false, true, _ = theirs.roc_curve(each[:, label], scores[:, label], drop_intermediate=False)
+        recalls.append(true[false <= 0.01].max())
+    assert found["recall_at_fpr"] == pytest.approx(np.mean(recalls))
     assert found["brier"] == pytest.approx(((scores - each) ** 2).sum(axis=1).mean())
     if n_classes == 2:
         assert found["brier"] == pytest.approx(2 * theirs.brier_score_loss(truth, scores[:, 1]))
@@ -85,4 +90,4 @@ def test_ece_is_the_gap_between_confidence_and_accuracy_weighted_by_bin():
 def test_perfect_answers_are_perfect_by_every_metric():
     truth = np.array([0, 1, 2, 1])
     found = metrics.all_of(truth, truth, np.eye(3)[truth])
-    assert found == {"accuracy": 1, "macro_f1": 1, "auroc": 1, "auprc": 1, "ece": 0, "brier": 0}
+    assert found == {"accuracy": 1, "macro_f1": 1, "auroc": 1, "auprc": 1, "recall_at_fpr": 1, "ece": 0, "brier": 0}

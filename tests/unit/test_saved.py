@@ -31,6 +31,7 @@ from tessera.splits import Split
 
 HEADS = [hidden_head(1), Head("jump", 1, "jump"), Head("top", 3, "top"), Head("chance", 1, "chance", matched="jump")]
 SEARCH = {
+    "curve_poolings": None,
     "classifiers": ["l2", "means"],
     "sparse_k": [2],
     "regimes": {"train_shares": [], "label_noise": [], "imbalance": [], "shuffled": True},
