@@ -53,7 +53,7 @@ class Shape:
         return f"{self.examples:,} x {self.width:,}, {self.classes} classes"
 
 
-def one_percent(examples: int, width: int, **others: int) -> Shape:
+def one_percent(examples: int, width: int, **others: Any) -> Shape:
     return Shape(examples, width, examples * width // 100, **others)
 
 
@@ -97,12 +97,13 @@ def ours(shape: Shape, X: sparse.csr_matrix, codes: Array, name: str) -> dict[st
     splits = protocol.splits(codes, np.arange(len(codes)))
     results = protocols.Probe(arms.given(X, None), protocol, codes, shape.classes).results(splits)
     seconds = time.perf_counter() - start
-    failed = [result.reason for result in results if isinstance(result, protocols.Failed)]
-    if failed:
-        raise RuntimeError(failed[0])
-    answered = zip(splits, results, strict=True)
-    f1 = [f1_score(codes[split.test], result.predicted, average="macro") for split, result in answered]
-    told = {"seconds": times * seconds, "macro-F1": float(np.mean(f1)), "c": [result.choice.c for result in results]}
+    f1, cs = [], []
+    for split, result in zip(splits, results, strict=True):
+        if isinstance(result, protocols.Failed):
+            raise RuntimeError(result.reason)
+        f1.append(f1_score(codes[split.test], result.predicted, average="macro"))
+        cs.append(result.choice.c)
+    told = {"seconds": times * seconds, "macro-F1": float(np.mean(f1)), "c": cs}
     return told if times == 1 else told | {"timed": f"{seconds:.0f} s for {settings['seeds']} split"}
 
 

@@ -70,6 +70,7 @@ def own_config() -> dict[str, Any]:
             "sae_poolings": ["sum", "last"],
             "hidden_poolings": ["last", "mean"],
             "text": ["tfidf-word", "majority"],
+            "sparse_k": [4],
             "strict": {"seeds": 2, "c": [0.1, 1.0]},
         },
     }

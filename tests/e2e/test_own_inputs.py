@@ -23,7 +23,9 @@ def test_every_cell_of_the_config_is_in_the_table(finished_world: World) -> None
     assert set(cells.status) == {"ok"}
     whole = cells[(cells.subset == "all") & (cells.protocol == "strict") & (cells.seed == cells.seed.min())]
     # Two SAEs x two poolings x two thresholds, one layer x two poolings, two arms on text.
-    assert len(whole[whole.regime == "full"]) == 8 + 2 + 2
+    assert len(whole[(whole.regime == "full") & whole.k.isna()]) == 8 + 2 + 2
+    # The best four features, or components, of each of those on heads without a threshold.
+    assert len(whole[whole.k == 4]) == 4 + 2
     # With labels shuffled, those without a threshold again, and TF-IDF.
     assert len(whole[whole.regime == "shuffled"]) == 4 + 2 + 1
     assert set(cells.subset) == {"all", "north", "south"}

@@ -138,7 +138,7 @@ class Captures:
                 "log": [str(log)],
                 "wildcards": {"model": "tiny"},
                 "params": {
-                    "heads": [list(vars(head).values()) for head in (hidden_head(1), Head("s", 1, "s"))],
+                    "heads": [vars(head) for head in (hidden_head(1), Head("s", 1, "s"))],
                     "reading": {"dtype": "float32", "attention": "eager", "max_length": 64},
                     "code": "",
                 },

@@ -50,9 +50,13 @@ config.update(STUDY.plain)
 if workflow.nodes is None and (gpus := cards.count(CONFIG.capture.device)):
     workflow.global_resources.setdefault("gpu", gpus)
 
-FIGURE_NAMES = ["arms", "layers", "poolings", "curves"] + (
-    ["saes"] if CONFIG.saes else []
-)
+FIGURE_NAMES = [
+    "arms",
+    "layers",
+    "poolings",
+    *(["curves"] if CONFIG.probes.sparse_k else []),
+    *(["saes"] if CONFIG.saes else []),
+]
 FIGURES = expand(
     "results/figures/{figure}.{format}",
     figure=FIGURE_NAMES,
