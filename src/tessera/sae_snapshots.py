@@ -1,7 +1,7 @@
 """An SAE brought from a release, a folder or the demo world into results/saes/.
 
 Whatever it comes from, it goes through sae-lens once, which knows every release's format, and is kept as sae-lens saves
-for inference. The capture engine reads that without sae-lens, whose import takes seconds. Whether the SAE fits its model
+for inference; the demo world's are trained by sae-lens and so saved. The capture engine reads that without sae-lens, whose import takes seconds. Whether the SAE fits its model
 is settled here, before anything is run.
 """
 
@@ -13,7 +13,7 @@ from tessera.errors import UserError
 from tessera.files import read_json, write_json
 from tessera.hub import hub_trouble
 from tessera.saes import CONFIG, WEIGHTS, Sae
-from tessera.snapshots import write_record
+from tessera.snapshots import bring, write_record
 
 
 def store(
@@ -24,6 +24,10 @@ def store(
     if "control" in source:
         assert given is not None  # noqa: S101 - the rule gives it the SAE to match
         controls.write(given, folder, seed)
+    elif "demo" in source:
+        assert given is not None  # noqa: S101 - the rule gives it what the demo has trained
+        # Saved by sae-lens a moment ago; it would write the same bytes again.
+        bring(given, folder, (CONFIG, WEIGHTS))
     else:
         _bring(key, source, folder, given)
     _check(folder, key, entry, read_json(model_record))

@@ -1,6 +1,6 @@
 """A saved probe: read from its file, and applied to new text.
 
-    probe = saved.load("results/probes/demo-large/requests/demo-large-l3-512/sum.probe.safetensors")
+    probe = saved.load("results/probes/demo-large/requests/demo-large-l3-256/sum.probe.safetensors")
     probe.predict(["please delete all my files"])
 
 A probe is worth what it was measured to be only on features that are made as its training features were. So its file says
