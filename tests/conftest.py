@@ -8,6 +8,9 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import Gemma2Config, Gemma2ForCausalLM, PreTrainedTokenizerFast
 from worlds import World, own_config, own_world
 
+# As in a job. Workers stand beside each other, and threads that wait for each other on busy cores slow tiny models tenfold.
+torch.set_num_threads(1)
+
 TEXTS = [
     "a short text",
     "the quick brown fox jumps over the lazy dog and then it sleeps for a long, long while in the sun",

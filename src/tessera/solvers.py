@@ -37,7 +37,7 @@ Matrix: TypeAlias = Array | sparse.csr_matrix
 Scaling = Literal["each feature", "all alike"]
 
 # The share of non-zeros from which the dense product is the faster one, and the bytes a dense copy may take.
-DENSE_FROM = 0.2
+DENSE_FROM = 0.1
 DENSE_BYTES = 1 << 28
 # The bytes that gradients may take when they are turned back.
 BACK_BYTES = 1 << 26
