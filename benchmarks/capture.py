@@ -11,12 +11,15 @@ model and the SAEs are random, with thresholds set so that about `L0` features a
 (e) TransformerLens's cache and sae-lens's `encode`, batches of eight, the active features kept.
 
 (b) and (c) take turns, and the ratio is the median of the rounds' ratios; (d) and (e) run on a part of the texts, since
-they are slow. `--device cuda` measures all of it on a card, with a larger model.
+they are slow. MB is the most memory that a way takes beyond what was held before, mapped weight files aside; (d) and (e)
+open a model of their own. `--device cuda` measures all of it on a card, with a larger model.
 """
 
 import argparse
 import statistics
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +28,7 @@ import torch
 from sae_lens import SAE
 from transformer_lens import HookedTransformer, HookedTransformerConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer
-from world import BOS, L0, World, make_texts, timed
+from world import BOS, L0, Watch, World, make_texts, timed
 
 from tessera.passes import content_mask, multiplying_in
 
@@ -160,38 +163,55 @@ def compare(world: World, rounds: int) -> None:
     print(
         f"{len(world.heads)} SAEs, about {L0} active features each; {world.size['dtype']}, encode in {world.encode}.\n"
     )
-    print("| texts | way | tokens | tokens/s | share of (b) | bytes a token |\n|---|---|---|---|---|---|")
+    print("| texts | way | tokens | tokens/s | share of (b) | bytes a token | MB |\n|---|---|---|---|---|---|---|")
     for shape, (count, shortest, longest) in world.size["texts"].items():
         texts = make_texts(count, shortest, longest, world.size["model"]["vocab_size"])
         few = texts[: world.size["slow_texts"][shape]]
         content = sum(len(text.split()) for text in texts)
         content_few = sum(len(text.split()) for text in few)
+
         # Once without looking at the clock, so that no way pays for reading the weights from their files.
         bare(world, texts, encode=True)
         found: dict[str, list[float]] = {"a": [], "b": [], "c": []}
+        memory = dict.fromkeys("abcde", 0)
         opening, written = [], 0
         for number in range(rounds):
-            found["a"].append(bare(world, texts, encode=False))
-            found["b"].append(bare(world, texts, encode=True))
+            with watching(world, memory, "a"):
+                found["a"].append(bare(world, texts, encode=False))
+            with watching(world, memory, "b"):
+                found["b"].append(bare(world, texts, encode=True))
             folder = world.folder / f"{shape}-{number}"
-            told = world.capture(texts, folder)
+            with watching(world, memory, "c"):
+                told = world.capture(texts, folder)
             found["c"].append(told["seconds"] - told["to_open"])
             opening.append(told["to_open"])
             written = sum(path.stat().st_size for path in folder.rglob("*.parquet"))
         limit = statistics.median(found["b"]) / content
         for way, seconds in found.items():
             ratio = statistics.median(b / own for b, own in zip(found["b"], seconds, strict=True))
-            row(shape, way, content, statistics.median(seconds), ratio, written / content if way == "c" else None)
-        seconds, dense = published(world, few, world.folder / f"{shape}-published")
-        row(shape, "d", content_few, seconds, limit * content_few / seconds, dense / content_few)
-        seconds = cached(world, few)
-        row(shape, "e", content_few, seconds, limit * content_few / seconds, None)
+            size = written / content if way == "c" else None
+            row(shape, way, content, statistics.median(seconds), ratio, size, memory[way])
+        with watching(world, memory, "d"):
+            seconds, dense = published(world, few, world.folder / f"{shape}-published")
+        row(shape, "d", content_few, seconds, limit * content_few / seconds, dense / content_few, memory["d"])
+        with watching(world, memory, "e"):
+            seconds = cached(world, few)
+        row(shape, "e", content_few, seconds, limit * content_few / seconds, None, memory["e"])
         print(f"\nOpening the model and the SAEs took (c) {statistics.median(opening):.1f} s before.\n")
 
 
-def row(shape: str, way: str, tokens: int, seconds: float, ratio: float, size: float | None) -> None:
+@contextmanager
+def watching(world: World, memory: dict[str, int], way: str) -> Iterator[None]:
+    """Note the most memory that a way has taken beyond what was there before it."""
+    with Watch(world.device) as watch:
+        yield
+    memory[way] = max(memory[way], watch.grown)
+
+
+def row(shape: str, way: str, tokens: int, seconds: float, ratio: float, size: float | None, memory: int) -> None:
     shown = "" if size is None else f"{size:,.0f}"
-    print(f"| {shape} | ({way}) | {tokens:,} | {tokens / seconds:,.0f} | {ratio:.3f} | {shown} |", flush=True)
+    rate = f"{tokens / seconds:,.0f} | {ratio:.3f}"
+    print(f"| {shape} | ({way}) | {tokens:,} | {rate} | {shown} | {memory / 1e6:,.0f} |", flush=True)
 
 
 def main() -> None:

@@ -102,7 +102,7 @@ def ours(shape: Shape, X: sparse.csr_matrix, codes: Array, name: str) -> dict[st
         if isinstance(result, protocols.Failed):
             raise RuntimeError(result.reason)
         f1.append(f1_score(codes[split.test], result.predicted, average="macro"))
-        cs.append(result.choice.c)
+        cs.append(result.choice.value)
     told = {"seconds": times * seconds, "macro-F1": float(np.mean(f1)), "c": cs}
     return told if times == 1 else told | {"timed": f"{seconds:.0f} s for {settings['seeds']} split"}
 

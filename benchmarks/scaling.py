@@ -10,12 +10,10 @@ import json
 import subprocess
 import sys
 import tempfile
-import threading
-import time
 from pathlib import Path
 from typing import Any
 
-from world import KEY, World, make_texts, table_of
+from world import KEY, Watch, World, make_texts, table_of
 
 from tessera import capture
 from tessera.plan import Head
@@ -76,27 +74,6 @@ def one(folder: Path, sae: str) -> None:
         )
     told = json.loads((folder / "captured/run.json").read_text())
     print(json.dumps({"seconds": told["seconds"] - told["to_open"], "memory": watch.peak}))
-
-
-class Watch:
-    """The largest memory of this process that no file backs, while it is open."""
-
-    def __init__(self) -> None:
-        self.peak, self.done = 0, threading.Event()
-        self.thread = threading.Thread(target=self._look)
-
-    def __enter__(self) -> None:
-        self.thread.start()
-
-    def __exit__(self, *_: object) -> None:
-        self.done.set()
-        self.thread.join()
-
-    def _look(self) -> None:
-        while not self.done.is_set():
-            (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if "RssAnon" in line]
-            self.peak = max(self.peak, int(line.split()[1]) * 1024)
-            time.sleep(0.02)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """What the capture benchmarks share: a random model, random SAEs and random texts. Nothing is downloaded."""
 
+import gc
 import json
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -132,6 +134,39 @@ class World:
             raise RuntimeError(damaged[0])
         found: dict[str, float] = json.loads((folder / "run.json").read_text())
         return found
+
+
+class Watch:
+    """The largest memory of this process that no file backs, or of a card, while it is open; and how much it grew by."""
+
+    def __init__(self, device: str = "cpu") -> None:
+        self.device, self.done = device, threading.Event()
+        self.thread = threading.Thread(target=self._look)
+
+    def __enter__(self) -> "Watch":
+        gc.collect()
+        self.peak = self.before = self._held()
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.done.set()
+        self.thread.join()
+
+    @property
+    def grown(self) -> int:
+        return self.peak - self.before
+
+    def _held(self) -> int:
+        if self.device.startswith("cuda"):
+            return torch.cuda.memory_allocated()
+        (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if "RssAnon" in line]
+        return int(line.split()[1]) * 1024
+
+    def _look(self) -> None:
+        while not self.done.is_set():
+            self.peak = max(self.peak, self._held())
+            time.sleep(0.005)
 
 
 def timed(go: Callable[[], None], device: str) -> float:

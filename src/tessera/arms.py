@@ -10,7 +10,7 @@ a choice of columns and a weight for each.
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, Protocol, TypeGuard, cast
 
@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
+from tessera.attention import Attended, States
 from tessera.errors import UserError
 from tessera.examples import Table
 from tessera.regimes import FULL, Regime, all_of
@@ -27,6 +28,9 @@ Array = npt.NDArray[Any]
 
 Classifier = Literal["l2", "l1", "tree", "means", "majority"]
 
+# Equal variance serves where rare features tell, and costs where they are noise; which of it holds, validation shows.
+BOTH: tuple[Scaling, ...] = ("each feature", "all alike")
+
 
 class Arm(Protocol):
     """What a protocol needs to know of a classifier input."""
@@ -35,7 +39,8 @@ class Arm(Protocol):
     def classifier(self) -> Classifier: ...
 
     @property
-    def scaling(self) -> Scaling: ...
+    def scalings(self) -> Sequence[Scaling]:
+        """The ways to scale its features that a protocol may choose from."""
 
     @property
     def fitted(self) -> bool:
@@ -51,7 +56,7 @@ class Given:
 
     X: Matrix
     classifier: Classifier = "l2"
-    scaling: Scaling = "each feature"
+    scalings: Sequence[Scaling] = BOTH
     fitted: bool = False
 
     def features(self, train: Array) -> Matrix:
@@ -81,7 +86,7 @@ class TfIdf:
     counts: sparse.csr_matrix
     least: int
     classifier: Classifier = "l2"
-    scaling: Scaling = "all alike"
+    scalings: Sequence[Scaling] = ("all alike",)
     fitted: bool = True
 
     def fit(self, train: Array) -> tuple[Array, Array]:
@@ -110,7 +115,7 @@ class Nothing:
 
     examples: int
     classifier: Classifier = "majority"
-    scaling: Scaling = "all alike"
+    scalings: Sequence[Scaling] = ("all alike",)
     fitted: bool = False
 
     def features(self, train: Array) -> Matrix:
@@ -161,7 +166,7 @@ class KSparse:
     ranking: Ranking
     k: int
     classifier: Classifier = "l2"
-    scaling: Scaling = "each feature"
+    scalings: Sequence[Scaling] = ("each feature",)
     fitted: bool = True
 
     def features(self, train: Array) -> Matrix:
@@ -193,7 +198,7 @@ class Pca:
     components: Components
     k: int
     classifier: Classifier = "l2"
-    scaling: Scaling = "all alike"
+    scalings: Sequence[Scaling] = ("all alike",)
     fitted: bool = True
 
     def features(self, train: Array) -> Matrix:
@@ -211,7 +216,7 @@ class Means:
     codes: Array
     n_classes: int
     classifier: Classifier = "means"
-    scaling: Scaling = "each feature"
+    scalings: Sequence[Scaling] = ("each feature",)
     fitted: bool = True
 
     def features(self, train: Array) -> Matrix:
@@ -230,7 +235,7 @@ class Length:
 
     texts: list[str]
     classifier: Classifier = "l2"
-    scaling: Scaling = "each feature"
+    scalings: Sequence[Scaling] = ("each feature",)
     fitted: bool = False
 
     def features(self, train: Array) -> Matrix:
@@ -243,7 +248,10 @@ class Length:
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to probe an input: what is made of its features, under which condition, and what tables call it."""
+    """One way to probe an input: what is made of its features, under which condition, and what tables call it.
+
+    A `penalty` is that of `l1`. Each is a configuration of its own, so that all of them together are its path.
+    """
 
     arm: str
     classifier: Classifier
@@ -251,6 +259,7 @@ class Variant:
     k: int | None
     regime: Regime
     make: Callable[[Array], Arm]
+    penalty: float | None = None
 
     @property
     def competes(self) -> bool:
@@ -263,34 +272,59 @@ def _always(arm: Arm) -> Callable[[Array], Arm]:
     return lambda codes: arm
 
 
-def is_arm(features: Matrix | Arm) -> TypeGuard[Arm]:
-    return not isinstance(features, np.ndarray) and not sparse.issparse(features)
+def is_arm(features: Matrix | Arm | States) -> TypeGuard[Arm]:
+    return not isinstance(features, (np.ndarray, States)) and not sparse.issparse(features)
 
 
 def variants(
-    features: Matrix | Arm, arm: str, n_classes: int, search: Mapping[str, Any], *, curves: bool
+    features: Matrix | Arm | States, arm: str, n_classes: int, search: Mapping[str, Any], *, curves: bool
 ) -> Iterator[Variant]:
     """Every variant of an input that `search` asks for; the points of curves only with `curves`.
 
     Thresholds are for given features alone. Curves are about the features as they are, not made binary.
     """
     full, *others = all_of(search["regimes"])
-    if is_arm(features):
-        for regime in [full, *(others if curves and features.classifier != "majority" else [])]:
-            yield Variant(arm, features.classifier, None, None, regime, _always(features))
+    if isinstance(features, States) or is_arm(features):
+        make, classifier = _made(features, n_classes)
+        for regime in [full, *(others if curves and classifier != "majority" else [])]:
+            yield Variant(arm, classifier, None, None, regime, make)
         return
     X = cast(Matrix, features)
     for threshold in search["thresholds"]:
-        for_threshold = given(X, threshold)
-        yield Variant(arm, "l2", threshold, None, full, _always(for_threshold))
-        if "means" in search["classifiers"]:
-            means = partial(Means, for_threshold.X, n_classes=n_classes)
-            yield Variant(arm, "means", threshold, None, full, means)
+        for classifier in search["classifiers"]:
+            yield from _classified(given(X, threshold), arm, threshold, classifier, n_classes, search, full)
     if not curves:
         return
     yield from _sparse(X, arm, n_classes, search["sparse_k"], full)
     for regime in others:
         yield Variant(arm, "l2", None, None, regime, _always(Given(X)))
+
+
+def _made(features: Arm | States, n_classes: int) -> tuple[Callable[[Array], Arm], Classifier]:
+    """What makes the arm of an input that is more than a matrix, given the labels to learn from; and its classifier."""
+    if isinstance(features, States):
+        return partial(Attended, features, n_classes=n_classes), "l2"
+    return _always(features), features.classifier
+
+
+def _classified(
+    features: Given,
+    arm: str,
+    threshold: float | None,
+    classifier: Classifier,
+    n_classes: int,
+    search: Mapping[str, Any],
+    full: Regime,
+) -> Iterator[Variant]:
+    """The variants of given features for a classifier."""
+    if classifier == "means":
+        make: Callable[[Array], Arm] = partial(Means, features.X, n_classes=n_classes)
+        yield Variant(arm, classifier, threshold, None, full, make)
+        return
+    for penalty in search["l1_penalties"] if classifier == "l1" else [None]:
+        yield Variant(
+            arm, classifier, threshold, None, full, _always(replace(features, classifier=classifier)), penalty
+        )
 
 
 def _sparse(X: Matrix, arm: str, n_classes: int, ks: Sequence[int], full: Regime) -> Iterator[Variant]:

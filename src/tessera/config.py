@@ -274,10 +274,16 @@ class Probes(Entry):
     text: list[Literal["tfidf-word", "tfidf-char", "length", "majority"]] = Field(
         ["tfidf-word", "tfidf-char", "length", "majority"], description="Classifier inputs that need no model."
     )
-    classifiers: list[Literal["l2", "means"]] = Field(
+    classifiers: list[Literal["l2", "l1", "tree", "means"]] = Field(
         ["l2"],
         min_length=1,
-        description="`l2`: logistic regression. `means`: along the difference of class means.",
+        description="What is fitted to SAE features and hidden states. `l2`: logistic regression. `l1`: one that leaves "
+        "features out. `tree`: the published decision tree. `means`: along the difference of class means.",
+    )
+    l1_penalties: list[Annotated[float, Field(gt=0, lt=1)]] = Field(
+        [0.5, 0.2, 0.1, 0.05, 0.02],
+        min_length=1,
+        description="The path of `l1`: penalties as shares of the least one that leaves every feature out.",
     )
     sparse_k: list[Annotated[int, Field(ge=1, le=512)]] = Field(
         default_factory=list,
@@ -369,7 +375,16 @@ def _problems(config: Config) -> Iterator[UserError]:
         yield from _model_problems(config, name)
     for name in config.saes:
         yield from _sae_problems(config, name)
-    for key in ("sae_poolings", "thresholds", "hidden_poolings", "text", "classifiers", "sparse_k", "protocols"):
+    for key in (
+        "sae_poolings",
+        "thresholds",
+        "hidden_poolings",
+        "text",
+        "classifiers",
+        "l1_penalties",
+        "sparse_k",
+        "protocols",
+    ):
         yield from _repeats(f"probes.{key}", getattr(config.probes, key))
     yield from _repeats("probes.strict.c", config.probes.strict.c)
     yield from _repeats("demo.docstrings.libraries", config.demo.docstrings.libraries)

@@ -558,7 +558,7 @@ def _predicted(arm: Arm, codes: Array, n_classes: int, train: Array) -> Array | 
         return f"{missing} of {n_classes} labels are not in the training part"
     X = arm.features(train)
     everyone = np.ones((1, int(train.sum())), bool)
-    (model,) = multinomial(X[train], codes[train], n_classes, everyone, [Fit(0, C)], scaling=arm.scaling)
+    (model,) = multinomial(X[train], codes[train], n_classes, everyone, [Fit(0, C)], scaling=arm.scalings[0])
     return model.why if isinstance(model, NotConverged) else model.predict(X)
 
 

@@ -39,7 +39,7 @@ class _Enough(Exception):  # noqa: N818 - not an error
     """Raised by the last hook to end the forward pass there."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Tokens:
     """One text as the model reads it. `content` marks the positions that are the text's own: no special tokens, no template."""
 

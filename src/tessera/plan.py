@@ -46,6 +46,10 @@ def hidden_head(layer: int) -> Head:
     return Head(f"layer-{layer}", layer)
 
 
+# How the states of every token become one vector: by a query that a probe learns.
+ATTENTION = "attention"
+
+
 def token_head(layer: int) -> Head:
     return Head(f"layer-{layer}-tokens", layer, every_token=True)
 

@@ -25,11 +25,13 @@ from safetensors.numpy import save_file
 
 from tessera import arms
 from tessera.arms import Arm, TfIdf, Variant
+from tessera.attention import Attended, States
 from tessera.errors import UserError
 from tessera.examples import Table
 from tessera.files import canonical_json, read_json, replacing, sha256_json, write_json
 from tessera.plan import CLAIM, Head
 from tessera.protocols import Failed, Result
+from tessera.solvers import Matrix, Model
 from tessera.splits import Split
 
 logger = logging.getLogger(__name__)
@@ -111,25 +113,28 @@ class Picked:
         place = (-result.choice.validation, variant.threshold is None, variant.threshold or 0.0)
         if self.place is not None and self.place <= place:
             return
-        assert result.model is not None  # noqa: S101 - results of the first split carry it
-        weighed = np.flatnonzero(result.model.weights.any(axis=0))
+        model = result.model
+        assert isinstance(model, Model)  # noqa: S101 - those that are saved are no trees
+        weighed = np.flatnonzero(model.weights.any(axis=0))
         self.place, self.train = place, split.train
         self.about = {"protocol": "strict", "seed": split.seed, "threshold": variant.threshold}
-        c = None if variant.classifier == "majority" else result.choice.c
-        self.about |= {"classifier": variant.classifier, "c": c, "validation": result.choice.validation}
+        self.about |= {"classifier": variant.classifier, "c": None} | result.choice.columns
         self.tensors = {
             "features": weighed.astype(np.int32),
-            "weights": np.ascontiguousarray(result.model.weights[:, weighed]),
-            "intercepts": result.model.intercepts,
+            "weights": np.ascontiguousarray(model.weights[:, weighed]),
+            "intercepts": model.intercepts,
         }
 
-    def content(self, about: Mapping[str, Any], table: Table, arm: Arm | None = None) -> Content:
-        """The file's content. `about` is where the features come from; an arm that is fitted to text adds what it learned."""
+    def content(self, about: Mapping[str, Any], table: Table, features: Matrix | Arm | States | None = None) -> Content:
+        """The file's content. `about` is where the features come from; what was learned to come to them is added."""
         if self.place is None:
             return Content({**about, "reason": "; ".join(self.reasons) or "the strict protocol did not run"})
         tensors = dict(self.tensors)
-        if isinstance(arm, TfIdf):
-            tensors |= _vocabulary(arm, table.texts or [], self.train, TERMS[about["head"]])
+        if isinstance(features, TfIdf):
+            tensors |= _vocabulary(features, table.texts or [], self.train, TERMS[about["head"]])
+        if isinstance(features, States):
+            codes = np.unique(table.labels, return_inverse=True)[1]
+            tensors["query"] = Attended(features, codes, len(set(table.labels))).query(self.train)
         return Content({**about, **self.about, "labels": sorted(set(table.labels))}, tensors)
 
 

@@ -8,8 +8,8 @@ score to choose by, and a solver.
 - `strict` is the one to believe: several seeded splits that keep a group of examples together, inner folds that do too,
   macro-F1, one joint classifier, features scaled by the training part.
 
-All arms of a dataset share their splits. C is chosen by inner folds of the training part. What else has to be chosen
-(layer, pooling, threshold) is chosen later, in `tessera.tables`, among cells: every cell carries the inner score it would
+All arms of a dataset share their splits. C, how features are scaled and a tree's shape are chosen by inner folds of the
+training part. What else has to be chosen (layer, pooling, threshold, the penalty of L1) is chosen later, in `tessera.tables`, among cells: every cell carries the inner score it would
 be chosen by.
 
 A cell that cannot be computed is a row with the reason. Only what data can do to a cell is caught; the rest is a bug.
@@ -25,8 +25,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from tessera import columns, metrics, solvers
+from tessera import classifiers, columns, metrics, solvers
 from tessera.arms import Arm, Variant, is_arm, variants
+from tessera.attention import States
+from tessera.classifiers import Tree
 from tessera.errors import UserError
 from tessera.examples import Table
 from tessera.regimes import FULL
@@ -47,8 +49,8 @@ CELLS = pa.schema(
     + [("layer", pa.int32()), ("width", pa.int32()), ("pooling", pa.string()), ("threshold", pa.float64())]
     + [("classifier", pa.string()), ("k", pa.int32()), ("regime", pa.string())]
     + [("protocol", pa.string()), ("seed", pa.int32()), ("subset", pa.string())]
-    + [("c", pa.float64()), ("validation", pa.float64())]
-    + [(name, pa.int32()) for name in ("n_train", "n_test", "n_features", "n_classes")]
+    + [("c", pa.float64()), ("penalty", pa.float64()), ("settings", pa.string()), ("validation", pa.float64())]
+    + [(name, pa.int32()) for name in ("n_train", "n_test", "n_features", "n_weighed", "n_classes")]
     + [(name, pa.float64()) for name in METRICS]
     + [("status", pa.string()), ("reason", pa.string())]
 )
@@ -60,6 +62,7 @@ PREDICTIONS = pa.schema(
         ("seed", pa.int32()),
         ("threshold", pa.float64()),
         ("classifier", pa.string()),
+        ("penalty", pa.float64()),
         ("example", pa.string()),
         ("label", pa.string()),
         ("predicted", pa.string()),
@@ -70,22 +73,46 @@ PREDICTIONS = pa.schema(
 
 # --- protocols -----------------------------------------------------------------------------------------------------
 
+Fitted = Model | Tree
+
 # Features of examples, their codes, the number of labels, parts, fits -> a model for each fit, or why there is none.
-Solve = Callable[[Matrix, Array, int, Array, Sequence[Fit]], Iterable[Model | NotConverged]]
+Solve = Callable[[Matrix, Array, int, Array, Sequence[Fit]], Iterable[Fitted | NotConverged]]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A solver and the values that inner folds choose from: `what` they are, and the `settings` they go with."""
+
+    solve: Solve
+    values: Sequence[Any]
+    what: str = ""
+    settings: str = ""
+
+    def told(self, value: Any) -> str:
+        return f"{self.what} = {value:g}" if isinstance(value, float) else str(value)
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """A way from features to results: splits, a grid of C, the inner score that chooses from it, and a solver.
+    """A way from features to results: splits, the inner score that chooses, and logistic regression as it has it.
 
-    The solver is asked for by the scaling that the arm wants.
+    That is the grids for the ways in which an arm's features may be scaled.
     """
 
     name: str
     splits: Callable[[Array, Array], list[Split]]
-    cs: Sequence[float]
     score: Callable[[Array, Array, int], float]
-    solver: Callable[[Scaling], Solve]
+    regression: Callable[[Sequence[Scaling]], list[Grid]]
+
+    def grids(self, arm: Arm, penalty: float | None) -> list[Grid]:
+        """What inner folds choose from for an arm."""
+        if arm.classifier == "majority":
+            return [Grid(solvers.majority, [1.0])]
+        if arm.classifier == "tree":
+            return [Grid(classifiers.trees, classifiers.SHAPES)]
+        if arm.classifier == "l1":
+            return [Grid(classifiers.lasso, [penalty], "penalty")]
+        return self.regression(arm.scalings)
 
 
 def paper() -> Protocol:
@@ -93,20 +120,20 @@ def paper() -> Protocol:
     return Protocol(
         "paper",
         paper_splits,
-        PAPER_C,
         score=lambda truth, predicted, _: metrics.accuracy(truth, predicted),
-        solver=lambda _: solvers.one_vs_rest,
+        regression=lambda _: [Grid(solvers.one_vs_rest, PAPER_C, "C")],
     )
 
 
 def strict(*, seeds: int, test_size: float, inner_folds: int, c: Sequence[float]) -> Protocol:
-    """The one to believe: C by macro-F1 over inner folds, one joint classifier, features scaled by the training part."""
+    """The one to believe: C and scaling by macro-F1 over inner folds, one joint classifier, all by the training part."""
     return Protocol(
         "strict",
         partial(strict_splits, seeds=seeds, test_size=test_size, inner_folds=inner_folds),
-        sorted(c),
         score=metrics.macro_f1,
-        solver=lambda scaling: partial(solvers.multinomial, scaling=scaling),
+        regression=lambda scalings: [
+            Grid(partial(solvers.multinomial, scaling=scaling), sorted(c), "C", scaling) for scaling in scalings
+        ],
     )
 
 
@@ -122,10 +149,18 @@ class Failed:
 
 @dataclass(frozen=True)
 class Choice:
-    """The C that the inner folds choose, and their mean score of it."""
+    """The value that the inner folds choose, the grid it is from, and their mean score of it."""
 
-    c: float
+    grid: Grid
+    value: Any
     validation: float
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """What a cell says of it."""
+        named = {"c": self.value} if self.grid.what == "C" else {}
+        settings = str(self.value) if isinstance(self.value, tuple) else self.grid.settings
+        return named | {"settings": settings or None, "validation": self.validation}
 
 
 @dataclass(frozen=True)
@@ -136,51 +171,55 @@ class Result:
     n_features: int
     predicted: Array
     scores: Array
-    model: Model | None = None
+    n_weighed: int
+    model: Fitted | None = None
 
 
 class Probe:
-    """An arm under a protocol on a dataset."""
+    """An arm under a protocol on a dataset. `penalty` is that of L1."""
 
-    def __init__(self, arm: Arm, protocol: Protocol, codes: Array, n_classes: int) -> None:
+    def __init__(
+        self, arm: Arm, protocol: Protocol, codes: Array, n_classes: int, penalty: float | None = None
+    ) -> None:
         self.arm, self.protocol, self.codes, self.n_classes = arm, protocol, codes, n_classes
-        with_c = arm.classifier != "majority"
-        self.cs = protocol.cs if with_c else [1.0]
-        self.solve: Solve = protocol.solver(arm.scaling) if with_c else solvers.majority
+        self.grids = protocol.grids(arm, penalty)
 
     def results(self, splits: list[Split]) -> list[Result | Failed]:
-        """The result of each split. C is chosen on the training part before anything looks at the test part.
+        """The result of each split. The choice is made on the training part before anything looks at the test part.
 
         Only `FIRST`'s carries its model: those of wide features take more room than the features.
         """
         choices = self._choices(splits)
-        chosen = [(split, choice) for split, choice in zip(splits, choices, strict=True) if isinstance(choice, Choice)]
-        fitted = self._fitted([split.train for split, _ in chosen], [[choice.c] for _, choice in chosen])
-        return [
-            choice if isinstance(choice, Failed) else self._result(split, choice, *next(fitted))
-            for split, choice in zip(splits, choices, strict=True)
-        ]
+        results: dict[int, Result | Failed] = {}
+        for grid in self.grids:
+            chosen = [(at, made) for at, made in enumerate(choices) if isinstance(made, Choice) and made.grid is grid]
+            fitted = self._fitted(grid, [splits[at].train for at, _ in chosen], [[made.value] for _, made in chosen])
+            results |= {at: self._result(splits[at], made, *next(fitted)) for at, made in chosen}
+        return [choice if isinstance(choice, Failed) else results[at] for at, choice in enumerate(choices)]
 
     def _choices(self, splits: list[Split]) -> list[Choice | Failed]:
+        """For each split the value with the best mean over its folds; of equal ones the first."""
         failed = {which: reason for which, split in enumerate(splits) if (reason := self._obstacle(split))}
         inner = [(which, *fold) for which, split in enumerate(splits) if which not in failed for fold in split.inner()]
-        scores: dict[int, list[float]] = {which: [] for which in range(len(splits))}
-        fitted = self._fitted([fit for _, fit, _ in inner], [self.cs] * len(inner))
-        for (which, _, held_out), (X, models) in zip(inner, fitted, strict=True):
-            unseen = X[held_out]
-            for c, model in zip(self.cs, models, strict=True):
-                if isinstance(model, NotConverged):
-                    failed.setdefault(which, f"C = {c:g} on an inner fold: {model.why}")
-                else:
-                    predicted = model.predict(unseen)
-                    scores[which].append(self.protocol.score(self.codes[held_out], predicted, self.n_classes))
-        return [Failed(failed[which]) if which in failed else self._choice(scores[which]) for which in scores]
-
-    def _choice(self, scores: list[float]) -> Choice:
-        """The C with the best mean over the folds; of equal ones the smallest."""
-        means = np.array(scores).reshape(-1, len(self.cs)).mean(axis=0)
-        best = int(means.argmax())
-        return Choice(self.cs[best], float(means[best]))
+        best: dict[int, Choice] = {}
+        for grid in self.grids:
+            scores: dict[int, list[list[float]]] = {which: [] for which, _, _ in inner}
+            fitted = self._fitted(grid, [fit for _, fit, _ in inner], [grid.values] * len(inner))
+            for (which, _, held_out), (X, models) in zip(inner, fitted, strict=True):
+                of_fold, unseen = [], X[held_out]
+                for value, model in zip(grid.values, models, strict=True):
+                    if isinstance(model, NotConverged):
+                        failed.setdefault(which, f"{grid.told(value)} on an inner fold: {model.why}")
+                    else:
+                        predicted = model.predict(unseen)
+                        of_fold.append(self.protocol.score(self.codes[held_out], predicted, self.n_classes))
+                scores[which].append(of_fold)
+            for which in scores.keys() - failed.keys():
+                means = np.array(scores[which]).mean(axis=0)
+                place = int(means.argmax())
+                if which not in best or means[place] > best[which].validation:
+                    best[which] = Choice(grid, grid.values[place], float(means[place]))
+        return [Failed(failed[which]) if which in failed else best[which] for which in range(len(splits))]
 
     def _obstacle(self, split: Split) -> str:
         """Why there is nothing to choose in this split; empty if there is."""
@@ -192,9 +231,9 @@ class Probe:
         return "" if solvers.varies(X[split.train]) else "no feature varies in the training part"
 
     def _fitted(
-        self, parts: list[Array], cs: Sequence[Sequence[float]]
-    ) -> Iterator[tuple[Matrix, Sequence[Model | NotConverged]]]:
-        """For each part the features of all examples, as they are fitted to it, and a model for each of its C.
+        self, grid: Grid, parts: list[Array], values: Sequence[Sequence[Any]]
+    ) -> Iterator[tuple[Matrix, Sequence[Fitted | NotConverged]]]:
+        """For each part the features of all examples, as they are fitted to it, and a model for each of its values.
 
         Parts that share their features go to the solver together.
         """
@@ -202,20 +241,20 @@ class Probe:
         for batch in batches:
             of_batch = np.array([parts[part] for part in batch])
             X, rows = self.arm.features(of_batch[0]), of_batch.any(axis=0)
-            fits = [Fit(place, c) for place, part in enumerate(batch) for c in cs[part]]
-            models = iter(self.solve(X[rows], self.codes[rows], self.n_classes, of_batch[:, rows], fits))
+            fits = [Fit(place, value) for place, part in enumerate(batch) for value in values[part]]
+            models = iter(grid.solve(X[rows], self.codes[rows], self.n_classes, of_batch[:, rows], fits))
             for part in batch:
-                yield X, [next(models) for _ in cs[part]]
+                yield X, [next(models) for _ in values[part]]
 
     def _result(
-        self, split: Split, choice: Choice, X: Matrix, models: Sequence[Model | NotConverged]
+        self, split: Split, choice: Choice, X: Matrix, models: Sequence[Fitted | NotConverged]
     ) -> Result | Failed:
         (model,) = models
         if isinstance(model, NotConverged):
-            return Failed(f"C = {choice.c:g} on the training part: {model.why}")
+            return Failed(f"{choice.grid.told(choice.value)} on the training part: {model.why}")
         test = X[split.test]
         kept = model if split.seed == FIRST else None
-        return Result(choice, X.shape[1], model.predict(test), model.probabilities(test), kept)
+        return Result(choice, X.shape[1], model.predict(test), model.probabilities(test), model.weighed, kept)
 
 
 # --- a probe job ---------------------------------------------------------------------------------------------------
@@ -225,7 +264,7 @@ Keep = Callable[[Variant, Split, Result | Failed], None]
 
 
 def run(
-    features: Matrix | Arm,
+    features: Matrix | Arm | States,
     table: Table,
     *,
     identity: dict[str, Any],
@@ -236,16 +275,16 @@ def run(
 ) -> tuple[pa.Table, pa.Table]:
     """Cells and predictions of one input of a dataset: every variant of it under every protocol.
 
-    `features` are pooled features with a row for each row of the table, or an arm that makes its own. `identity` holds the
-    values of the columns `IDENTITY`. `search` says which variants there are: `thresholds`, `classifiers`, `sparse_k` and
-    `regimes`, and `curve_poolings`, which of the poolings have the last two. These are curves about an input and no
+    `features` are pooled features with a row for each row of the table, or what makes its own. `identity` holds the
+    values of the columns `IDENTITY`. `search` says which variants there are: `thresholds`, `classifiers`, `l1_penalties`,
+    `sparse_k` and `regimes`, and `curve_poolings`, which of the poolings have the last two. These are curves about an input and no
     configurations of it: they run under `strict` alone, and leave no predictions. `keep` is given each configuration on strict's first split, whose models are dropped after.
     """
     named = {name: identity[name] for name in IDENTITY}
     labels = sorted(set(table.labels))
     code = {label: place for place, label in enumerate(labels)}
     codes = np.array([code[label] for label in table.labels], np.intp)
-    rows = len(table) if is_arm(features) else cast(Matrix, features).shape[0]
+    rows = len(table) if is_arm(features) else _rows(cast(Matrix | States, features))
     if rows != len(table):
         wrong = f"{rows} rows of features for {len(table)} examples"
         raise UserError("features", wrong, "run the capture again on this dataset")
@@ -258,6 +297,7 @@ def run(
         for variant in variants(features, identity["arm"], len(labels), search, curves=with_curves):
             key = {"arm": variant.arm, "classifier": variant.classifier, "threshold": variant.threshold}
             key |= {"k": variant.k, "regime": variant.regime.name, "protocol": name, "n_classes": len(labels)}
+            key |= {"penalty": variant.penalty}
             trained = [variant.regime.apply(split, codes, table.groups) for split in splits]
             results = _results(variant, protocol, trained, len(labels))
             for (split, _), result in zip(trained, results, strict=True):
@@ -268,6 +308,10 @@ def run(
                 if isinstance(result, Result) and variant.competes:
                     answers.append((of_split, split, replace(result, model=None)))
     return columns.table(cells, CELLS), _predictions(answers, table, labels)
+
+
+def _rows(features: Matrix | States) -> int:
+    return len(features) if isinstance(features, States) else int(features.shape[0])
 
 
 def _has_curves(pooling: str | None, search: Mapping[str, Any]) -> bool:
@@ -281,8 +325,12 @@ def _results(
     """The results of all splits: together where they share their labels, else one by one."""
     if variant.regime.name == FULL:
         splits, labels = [split for split, _ in trained], trained[0][1]
-        return Probe(variant.make(labels), protocol, labels, n_classes).results(splits)
-    return [Probe(variant.make(labels), protocol, labels, n_classes).results([split])[0] for split, labels in trained]
+        return _probe(variant, protocol, labels, n_classes).results(splits)
+    return [_probe(variant, protocol, labels, n_classes).results([split])[0] for split, labels in trained]
+
+
+def _probe(variant: Variant, protocol: Protocol, labels: Array, n_classes: int) -> Probe:
+    return Probe(variant.make(labels), protocol, labels, n_classes, variant.penalty)
 
 
 def _cells(
@@ -296,13 +344,13 @@ def _cells(
         n_train = int(split.train.sum())
         sizes = {"n_train": n_train, "n_test": int(inside.sum()) if n_train else 0}
         row = key | {"subset": subset} | sizes | _scored(result, codes[test], inside)
-        yield row if key["classifier"] != "majority" else row | {"c": None}
+        yield row
 
 
 def _scored(result: Result | Failed, truth: Array, inside: Array) -> dict[str, Any]:
     if isinstance(result, Failed):
         return {"status": "failed", "reason": result.reason}
-    classifier = {"validation": result.choice.validation, "n_features": result.n_features, "c": result.choice.c}
+    classifier = result.choice.columns | {"n_features": result.n_features, "n_weighed": result.n_weighed}
     if not inside.any():
         return classifier | {"status": "failed", "reason": "no example of this subset is in the test part"}
     scores = metrics.all_of(truth[inside], result.predicted[inside], result.scores[inside])

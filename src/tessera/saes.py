@@ -169,6 +169,10 @@ class Sae:
             self.tensors["floor"] = self.tensors["threshold"].clamp(min=0)
         if config.rescale_acts_by_decoder_norm:
             self.tensors["norms"] = self._tensor("W_dec").norm(dim=-1).to(self.device)
+        # Where a block is computed. Room asked for anew each time lies between results that stay, and is never whole
+        # enough again for the next block: memory would grow with the width.
+        self._room = torch.empty(0, device=self.device)
+        self._marks = torch.empty(0, dtype=torch.bool, device=self.device)
 
     @property
     def at_hand(self) -> bool:
@@ -248,6 +252,19 @@ class Sae:
             return self.W_enc[:, part]
         return self._file.get_slice("W_enc")[:, part].to(self.device, torch.float32)
 
+    def _projected(self, x: Tensor, weights: Tensor, bias: Tensor | None = None) -> Tensor:
+        """The rows times some columns of the encoder, in room that the next block takes over."""
+        size = len(x) * weights.shape[1]
+        if len(self._room) < size:
+            self._room, self._marks = self._room.new_empty(size), self._marks.new_empty(size)
+        room = self._room[:size].view(len(x), -1)
+        return torch.mm(x, weights, out=room) if bias is None else torch.addmm(bias, x, weights, out=room)
+
+    def _over(self, projected: Tensor, floor: Tensor | float) -> Tensor:
+        """The flat places in a block of what is above the floor."""
+        marks = self._marks[: projected.numel()].view_as(projected)
+        return torch.gt(projected, floor, out=marks).view(-1).nonzero().squeeze(1)
+
     def _above(self, x: Tensor, block: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
         """Row, column and value of every active feature, ascending by row within each chunk of the width."""
         tokens, width = block
@@ -264,15 +281,14 @@ class Sae:
         return torch.cat(rows), torch.cat(columns), torch.cat(values)
 
     def _select_above(self, x: Tensor, weights: Tensor, part: slice) -> tuple[Tensor, Tensor]:
-        projected = torch.addmm(self.tensors["b_enc"][part], x, weights)
-        floor = self.tensors["floor"][part] if "floor" in self.tensors else 0
-        found = (projected > floor).view(-1).nonzero().squeeze(1)
+        projected = self._projected(x, weights, self.tensors["b_enc"][part])
+        found = self._over(projected, self.tensors["floor"][part] if "floor" in self.tensors else 0.0)
         return found, projected.view(-1)[found]
 
     def _select_gated(self, x: Tensor, weights: Tensor, part: slice) -> tuple[Tensor, Tensor]:
         # The magnitude's weights are the gate's, scaled by feature, so one product serves both.
-        projected = x @ weights
-        found = (projected > -self.tensors["b_gate"][part]).view(-1).nonzero().squeeze(1)
+        projected = self._projected(x, weights)
+        found = self._over(projected, -self.tensors["b_gate"][part])
         column = found % weights.shape[1]
         scale, shift = self.tensors["r_mag"][part].exp(), self.tensors["b_mag"][part]
         value = projected.view(-1)[found] * scale[column] + shift[column]
@@ -288,7 +304,7 @@ class Sae:
             part = slice(start, min(start + width, self.config.d_sae))
             weights = self._encoder(part)
             for place, given in enumerate(x.split(tokens)):
-                projected = torch.addmm(self.tensors["b_enc"][part], given, weights)
+                projected = self._projected(given, weights, self.tensors["b_enc"][part])
                 if self.config.rescale_acts_by_decoder_norm:
                     projected *= self.tensors["norms"][part]
                 values, columns = projected.topk(min(k, projected.shape[1]), dim=1)

@@ -24,6 +24,7 @@ from safetensors import SafetensorError, safe_open
 from scipy import sparse
 
 from tessera import arms, pooling
+from tessera.attention import States
 from tessera.errors import UserError
 from tessera.files import read_json
 from tessera.plan import Head
@@ -174,7 +175,8 @@ class _Passes:
 
         about, reading = probe.about, probe.about["reading"]
         self.pooling, self.max_length = about["pooling"], reading["max_length"]
-        self.head = Head(about["head"], **about["place"])
+        self.query = probe.tensors.get("query")
+        self.head = Head(about["head"], **about["place"], every_token=self.query is not None)
         key = f"models.{about['model']}"
         self.model = LanguageModel(
             probe.snapshots[f"models/{about['model']}"],
@@ -206,8 +208,10 @@ class _Passes:
             yield rows, self._pooled(batch, kept)
 
     def _pooled(self, batch: Sequence["Tokens"], kept: "Kept") -> Matrix:
+        content = np.array([tokens.content.sum() for tokens in batch])
+        if self.query is not None:
+            return States(kept["states"].reshape(content.sum(), -1), content).pooled(self.query)
         if self.head.sae is None:
             return kept[self.pooling]
-        content = np.array([tokens.content.sum() for tokens in batch])
         features = SparseTokens(self.width, content, kept["counts"], kept["indices"], kept["values"])
         return pooling.pool(features, self.pooling)

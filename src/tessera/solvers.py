@@ -57,10 +57,13 @@ EVENING = 1 / 3
 
 @dataclass(frozen=True)
 class Fit:
-    """What one model is fitted to: a part, by its row in the parts of the call, and the inverse regularisation C."""
+    """What one model is fitted to: a part, by its row in the parts of the call, and a value of the classifier's grid.
+
+    For the regressions here that is C, the inverse regularisation.
+    """
 
     part: int
-    c: float
+    value: Any
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,11 @@ class Model:
 
     def scores(self, X: Matrix) -> Array:
         return np.asarray(X @ self.weights.T) + self.intercepts
+
+    @property
+    def weighed(self) -> int:
+        """How many features have a weight."""
+        return int(np.count_nonzero(self.weights.any(axis=0)))
 
     def predict(self, X: Matrix) -> Array:
         """The class of each example, as its position among the sorted labels; of equal ones the first."""
@@ -238,7 +246,7 @@ def _shares(parts: Array) -> Array:
 
 
 def _penalties(parts: Array, fits: Sequence[Fit]) -> Array:
-    return np.array([1 / (fit.c * parts[fit.part].sum()) for fit in fits])
+    return np.array([1 / (fit.value * parts[fit.part].sum()) for fit in fits])
 
 
 def _binary_loss(scores: Array, halves: Array, shares: Array) -> tuple[Array, Array]:

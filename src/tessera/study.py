@@ -12,7 +12,7 @@ from typing import Any
 from tessera import fingerprint
 from tessera.config import Config, ControlSae, DemoModel
 from tessera.errors import UserError
-from tessera.plan import Head, hidden_head, plan, token_head
+from tessera.plan import ATTENTION, Head, hidden_head, plan, token_head
 
 RESULTS = Path("results")
 
@@ -137,8 +137,8 @@ class Study:
         """What probes on a head are called in the tables, and the poolings and thresholds that suit its features."""
         head, probes = self.head(model, name), self.config.probes
         if head.sae is None:
-            of_kind: dict[str, Any] = {"arm": "hidden", "width": None}
-            of_kind |= {"poolings": probes.hidden_poolings, "thresholds": [None]}
+            poolings = [ATTENTION] if head.every_token else probes.hidden_poolings
+            of_kind: dict[str, Any] = {"arm": "hidden", "width": None, "poolings": poolings, "thresholds": [None]}
         else:
             of_kind = {"arm": "random" if head.matched else "sae", "width": self.config.saes[name].width}
             of_kind |= {"poolings": probes.sae_poolings, "thresholds": probes.thresholds}
@@ -148,7 +148,7 @@ class Study:
     def search(self) -> dict[str, Any]:
         """What every probe tries, beside the poolings and thresholds of its input."""
         probes = self.plain["probes"]
-        return {key: probes[key] for key in ("classifiers", "sparse_k", "regimes", "curve_poolings")}
+        return {key: probes[key] for key in ("classifiers", "l1_penalties", "sparse_k", "regimes", "curve_poolings")}
 
     def text_probes(self) -> list[str]:
         """The cells of every probe on plain text."""
@@ -161,5 +161,4 @@ class Study:
             f"results/probes/{model}/{dataset}/{head.id}/probes.json"
             for model, dataset in self.captures
             for head in self.heads(model)
-            if not head.every_token
         ]

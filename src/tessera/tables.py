@@ -33,6 +33,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import csv
+from sklearn.metrics import precision_recall_fscore_support
 
 from tessera import comparisons, statistics
 from tessera.files import replacing
@@ -51,7 +52,8 @@ PAIRS = (
     ("sae", "hidden"), ("sae", "hidden-last"), ("sae", "tfidf"), ("sae", "random"), ("hidden", "tfidf"),
     ("quiver", "baselines"),
 )  # fmt: skip
-COMPETING = ("l2", "means", "majority")
+PLAIN = ("l2", "majority")
+COMPETING = ("l2", "l1", "tree", "means", "majority")
 REASONS_SHOWN = 3
 
 # How many standard errors a difference must have to be seen at the 5 % level in 80 % of the studies that look for it.
@@ -70,9 +72,14 @@ DIFFERENCES = pa.schema(
 )
 CURVES = pa.schema(
     [(name, pa.string()) for name in ("protocol", "dataset", "model", "arm", "classifier", "regime")]
-    + [("k", pa.int32())]
+    + [("k", pa.int32()), ("penalty", pa.float64()), ("n_weighed", pa.float64())]
     + [(name, pa.float64()) for name in ("macro_f1", "lowest", "highest")]
     + [("n_seeds", pa.int32()), ("status", pa.string()), ("reason", pa.string())]
+)
+CLASSES = pa.schema(
+    [(name, pa.string()) for name in ("protocol", "dataset", "model", "arm", "label")]
+    + [(name, pa.float64()) for name in ("precision", "recall", "f1", "n_test")]
+    + [("n_seeds", pa.int32())]
 )
 NOISE = pa.schema(
     [(name, pa.string()) for name in ("protocol", "dataset", "model", "arm")]
@@ -105,6 +112,7 @@ def collect(cell_files: Sequence[Path], dataset_tables: Mapping[str, Path | str]
         "curves": pa.Table.from_pylist(list(_curve_rows(rows)), CURVES),
         "comparisons": comparisons.compared(differences.to_pylist()),
         "ranks": comparisons.ranked(ranked),
+        "classes": pa.Table.from_pylist(list(_class_rows(chosen, slices)), CLASSES),
         "noise": pa.Table.from_pylist(list(_noise_rows(chosen, slices)), NOISE),
     }
     for name, table in found.items():
@@ -148,15 +156,15 @@ def _competes(cell: Cell) -> bool:
 def _by_arm(rows: list[Cell]) -> dict[Key, list[Cell]]:
     """The cells on all test examples by protocol, dataset, model and arm.
 
-    The last token alone is an arm as well, and so is an input that is classified by the distance of means.
+    The last token alone is an arm as well, and so is an input with another classifier than the plain regression.
     """
     found: dict[Key, list[Cell]] = defaultdict(list)
     for cell in rows:
         if cell["subset"] == "all":
             key = (cell["protocol"], cell["dataset"], cell["model"])
-            by_means = cell["classifier"] == "means"
-            found[*key, cell["arm"] + ("-means" if by_means else "")].append(cell)
-            if cell["arm"] == "hidden" and cell["pooling"] == "last" and not by_means:
+            plain = cell["classifier"] in PLAIN
+            found[*key, cell["arm"] if plain else f"{cell['arm']}-{cell['classifier']}"].append(cell)
+            if cell["arm"] == "hidden" and cell["pooling"] == "last" and plain:
                 found[*key, "hidden-last"].append(cell)
     return found
 
@@ -182,9 +190,9 @@ def _criterion(protocol: str) -> str:
 
 
 def _place(cell: Cell) -> tuple[Any, ...]:
-    """Where a cell stands among equals: no pooling and no threshold come last."""
+    """Where a cell stands among equals: no pooling and no threshold come last, and the strongest penalty first."""
     pooling, threshold = cell["pooling"], cell["threshold"]
-    return cell["head"], pooling is None, pooling or "", threshold is None, threshold or 0.0
+    return cell["head"], pooling is None, pooling or "", threshold is None, threshold or 0.0, -(cell["penalty"] or 0.0)
 
 
 def _owner(arm: str, model: str) -> str:
@@ -214,7 +222,7 @@ def _either(first: Chosen, second: Chosen) -> Chosen:
 
 # --- slices of chosen cells ----------------------------------------------------------------------------------------
 
-IDENTITY = ("predictions", "protocol", "seed", "threshold", "classifier")
+IDENTITY = ("predictions", "protocol", "seed", "threshold", "classifier", "penalty")
 
 
 class _Slices:
@@ -235,11 +243,17 @@ class _Slices:
 
     def answers(self, cell: Cell, subset: str) -> Answers:
         """What the cell answered on the test examples of a subset, in the order of their ids."""
-        (ids, truth, predicted), n_classes = _answers(*_identity(cell))
+        (ids, truth, predicted), labels = _answers(*_identity(cell))
         where = _examples(self.dataset_tables[cell["dataset"]])
         groups = np.array([where[name][0] for name in ids], np.int64)
         inside = np.array([subset in ("all", where[name][1]) for name in ids])
-        return Answers(truth[inside], predicted[inside], groups[inside], n_classes)
+        return Answers(truth[inside], predicted[inside], groups[inside], len(labels))
+
+    def by_class(self, cell: Cell) -> dict[str, tuple[float, ...]]:
+        """Label -> precision, recall, F1 and the number of test examples; F1 is 0 where a label is never named."""
+        (_, truth, predicted), labels = _answers(*_identity(cell))
+        scores = precision_recall_fscore_support(truth, predicted, labels=range(len(labels)), zero_division=0)
+        return dict(zip(labels, zip(*(part.tolist() for part in scores), strict=True), strict=True))
 
     def score(self, cells: Sequence[Cell]) -> Estimate:
         return self._once(statistics.score, cells)
@@ -268,19 +282,21 @@ def _examples(path: str) -> dict[str, tuple[int, str]]:
 
 @lru_cache(maxsize=64)
 def _answers(
-    path: str, protocol: str, seed: int, threshold: float | None, classifier: str
-) -> tuple[tuple[list[str], Array, Array], int]:
-    """Ids, truth and predictions of one cell, ordered by id, and the number of labels."""
+    path: str, protocol: str, seed: int, threshold: float | None, classifier: str, penalty: float | None
+) -> tuple[tuple[list[str], Array, Array], list[str]]:
+    """Ids, truth and predictions of one cell, ordered by id, and the labels they are places among."""
     file = pq.ParquetFile(path)
     labels = json.loads(file.schema_arrow.metadata[b"labels"])
     table = file.read(columns=[*IDENTITY[1:], "example", "label", "predicted"])
-    same_threshold = pc.field("threshold").is_null() if threshold is None else pc.field("threshold") == threshold
-    same = (pc.field("protocol") == protocol) & (pc.field("seed") == seed) & (pc.field("classifier") == classifier)
-    table = table.filter(same & same_threshold)
+    same = pc.scalar(True)
+    wanted = {"protocol": protocol, "seed": seed, "threshold": threshold, "classifier": classifier, "penalty": penalty}
+    for name, value in wanted.items():
+        same &= pc.field(name).is_null() if value is None else pc.field(name) == value
+    table = table.filter(same)
     table = table.sort_by("example")
     code = {label: place for place, label in enumerate(labels)}
     truth, predicted = (np.array([code[label] for label in table[name].to_pylist()]) for name in ("label", "predicted"))
-    return (table["example"].to_pylist(), truth, predicted), len(labels)
+    return (table["example"].to_pylist(), truth, predicted), labels
 
 
 # --- the rows ------------------------------------------------------------------------------------------------------
@@ -297,7 +313,7 @@ def _arm_rows(chosen: dict[Key, Chosen], slices: _Slices) -> Iterator[dict[str, 
 
 
 def _configurations(choice: Chosen) -> dict[str, dict[str, Any]]:
-    names = ("arm", "head", "pooling", "threshold", "c")
+    names = ("arm", "head", "pooling", "threshold", "c", "penalty", "settings")
     return {str(seed): {name: cell[name] for name in names} for seed, cell in choice.cells.items()}
 
 
@@ -355,9 +371,9 @@ def _curve_rows(rows: list[Cell]) -> Iterator[dict[str, Any]]:
     points: dict[tuple[Any, ...], list[Cell]] = defaultdict(list)
     for cell in rows:
         if cell["subset"] == "all" and cell["threshold"] is None:
-            points[tuple(cell[name] for name in CURVES.names[:7])].append(cell)
-    with_others = {point[:5] for point in points if point[5:] != (FULL, None)}
-    for point in sorted(points, key=lambda point: (*point[:6], point[6] is None, point[6] or 0)):
+            points[tuple(cell[name] for name in CURVES.names[:8])].append(cell)
+    with_others = {point[:5] for point in points if point[5:] != (FULL, None, None)}
+    for point in sorted(points, key=lambda point: (*point[:6], point[6] is None, point[6] or 0, -(point[7] or 0))):
         if point[:5] in with_others:
             yield dict(zip(CURVES.names, point, strict=False)) | _point(choose(points[point], by="validation"))
 
@@ -367,7 +383,24 @@ def _point(choice: Chosen) -> dict[str, Any]:
     found = {"n_seeds": len(scores), "status": "ok" if scores else "failed", "reason": choice.reason()}
     if not scores:
         return found
-    return found | {"macro_f1": float(np.mean(scores)), "lowest": min(scores), "highest": max(scores)}
+    weighed = _mean([cell["n_weighed"] for cell in choice.cells.values()])
+    scored = {"macro_f1": float(np.mean(scores)), "lowest": min(scores), "highest": max(scores)}
+    return found | scored | {"n_weighed": weighed}
+
+
+# --- labels --------------------------------------------------------------------------------------------------------
+
+
+def _class_rows(chosen: dict[Key, Chosen], slices: _Slices) -> Iterator[dict[str, Any]]:
+    """How well each arm does label by label, as means over its seeds."""
+    for key, choice in chosen.items():
+        found: dict[str, list[tuple[float, ...]]] = defaultdict(list)
+        for cell in choice.cells.values():
+            for label, scores in slices.by_class(cell).items():
+                found[label].append(scores)
+        for label, of_seeds in sorted(found.items()):
+            means = zip(("precision", "recall", "f1", "n_test"), np.mean(of_seeds, axis=0).tolist(), strict=True)
+            yield dict(zip(CLASSES.names, (*key, label), strict=False)) | dict(means) | {"n_seeds": len(of_seeds)}
 
 
 # --- noise ---------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from itertools import product
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -41,7 +42,10 @@ def table(codes, groups=None, subsets=None, texts=None):
 
 
 NO_REGIMES = {"train_shares": [], "label_noise": [], "imbalance": [], "shuffled": False}
-SEARCH = {"thresholds": [None], "classifiers": ["l2"], "sparse_k": [], "regimes": NO_REGIMES, "curve_poolings": None}
+SEARCH = {
+    "thresholds": [None], "classifiers": ["l2"], "l1_penalties": [0.5, 0.1], "sparse_k": [], "regimes": NO_REGIMES,
+    "curve_poolings": None,
+}  # fmt: skip
 
 
 def run(X, codes, *, which=("strict",), settings=STRICT, search=None, **columns):
@@ -143,13 +147,13 @@ def test_what_the_test_part_holds_changes_neither_choice_nor_model(form):
     spoilt = X.copy()
     spoilt[~split.train] = 100 * np.random.default_rng(1).random((int((~split.train).sum()), X.shape[1]))
     other, _ = probe(arms.given(form(spoilt), None), codes)
-    assert other.choice.c == result.choice.c
+    assert other.choice.columns["c"] == result.choice.columns["c"]
     assert other.choice.validation == pytest.approx(result.choice.validation, abs=1e-12)
 
     class ScaledByEverything:
         """What a careless program does, to show that it would be caught."""
 
-        classifier, scaling, fitted = "l2", "all alike", False
+        classifier, scalings, fitted = "l2", ["all alike"], False
 
         def __init__(self, features):
             self.X = form((features / features.std(axis=0)).astype(np.float32))
@@ -166,7 +170,7 @@ def test_an_arm_that_is_fitted_is_fitted_to_each_inner_fold_and_to_the_training_
     seen = []
 
     class Watched:
-        classifier, scaling, fitted = "l2", "each feature", True
+        classifier, scalings, fitted = "l2", ["each feature"], True
 
         def features(self, train):
             seen.append(train.copy())
@@ -180,24 +184,23 @@ def test_an_arm_that_is_fitted_is_fitted_to_each_inner_fold_and_to_the_training_
         assert not train[~split.train].any()
 
 
-def test_c_is_the_best_by_mean_inner_macro_f1_and_of_equal_ones_the_smallest():
+def test_c_and_scaling_are_the_best_by_mean_inner_macro_f1_and_of_equal_ones_the_first():
     X, codes = world(200, seed=7)
     result, split = probe(arms.given(X, None), codes, c=[10.0, 0.01, 0.1, 1.0])
     means = {}
-    for c in (0.01, 0.1, 1.0, 10.0):
+    for c, scaling in product((0.01, 0.1, 1.0, 10.0), ("each feature", "all alike")):
         scores = []
         for fit, held_out in split.inner():
             part = np.ones((1, fit.sum()), dtype=bool)
-            (model,) = solvers.multinomial(
-                X[fit], codes[fit], 3, part, [solvers.Fit(0, c)], scaling="each feature", tolerance=1e-9
-            )
+            fits = [solvers.Fit(0, c)]
+            (model,) = solvers.multinomial(X[fit], codes[fit], 3, part, fits, scaling=scaling, tolerance=1e-9)
             scores.append(f1_score(codes[held_out], model.predict(X[held_out]), average="macro"))
-        means[c] = np.mean(scores)
+        means[c, scaling] = np.mean(scores)
     assert result.choice.validation == pytest.approx(max(means.values()), abs=0.01)
-    assert means[result.choice.c] == pytest.approx(max(means.values()), abs=0.01)
+    assert means[result.choice.value, result.choice.grid.settings] == pytest.approx(max(means.values()), abs=0.01)
     constant = np.repeat([0.0, 1.0], 100)[:, None].astype(np.float32)
     tied, _ = probe(arms.given(constant, None), np.repeat([0, 1], 100), c=[10.0, 0.01, 0.1, 1.0])
-    assert tied.choice.c == 0.01
+    assert (tied.choice.value, tied.choice.grid.settings) == (0.01, "each feature")
 
 
 # --- cells that cannot be computed ---------------------------------------------------------------------------------

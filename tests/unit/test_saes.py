@@ -2,6 +2,8 @@
 
 import copy
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -51,6 +53,40 @@ def test_indices_ascend_within_a_token(tmp_path: Path) -> None:
     found = Sae(tmp_path, "saes.x").encode(X, (7, 10))
     for part in torch.split(found.indices, found.counts.tolist()):
         assert torch.equal(part, part.sort().values)
+
+
+WIDE = """
+import sys, torch
+from pathlib import Path
+from tessera.saes import Sae
+
+def held():
+    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("RssAnon")]
+    return int(line.split()[1]) / 1024
+
+sae, x = Sae(Path(sys.argv[1]), "wide"), torch.randn(1024, 8)
+before = held()
+found = sae.encode(x)
+assert len(found.counts)
+print(held() - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="memory is read from /proc")
+@pytest.mark.parametrize("kind", ["jumprelu", "gated", "topk"])
+def test_memory_does_not_grow_with_the_width(tmp_path: Path, kind: str) -> None:
+    sae = random_sae(tmp_path / "sae", kind, d_in=8, d_sae=1 << 18)
+    with torch.no_grad():
+        # Few features are active, as in an SAE that has learned something.
+        for name, value in (("threshold", 12.0), ("b_gate", -12.0)):
+            if hasattr(sae, name):
+                getattr(sae, name).fill_(value)
+    sae.save_model(tmp_path / "sae")
+    done = subprocess.run(
+        [sys.executable, "-c", WIDE, str(tmp_path / "sae")], capture_output=True, text=True, check=True
+    )
+    # 1,024 x 262,144 numbers would be 1,024 MB.
+    assert float(done.stdout) < 100
 
 
 @pytest.mark.parametrize(

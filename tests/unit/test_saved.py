@@ -19,17 +19,24 @@ from worlds import write_reviews
 
 from tessera import arms, capture, controls, pooling, probes, protocols, saved, shards
 from tessera.arms import Given, Variant
+from tessera.attention import States
 from tessera.capture import Effort, Reading
 from tessera.errors import UserError
 from tessera.examples import Table
 from tessera.files import read_json, write_json
-from tessera.plan import Head, hidden_head
-from tessera.protocols import Choice, Failed, Result
+from tessera.plan import ATTENTION, Head, hidden_head, token_head
+from tessera.protocols import Choice, Failed, Grid, Result
 from tessera.regimes import Regime
-from tessera.solvers import Model
+from tessera.solvers import Model, majority
 from tessera.splits import Split
 
-HEADS = [hidden_head(1), Head("jump", 1, "jump"), Head("top", 3, "top"), Head("chance", 1, "chance", matched="jump")]
+HEADS = [
+    hidden_head(1),
+    token_head(1),
+    Head("jump", 1, "jump"),
+    Head("top", 3, "top"),
+    Head("chance", 1, "chance", matched="jump"),
+]
 SEARCH = {
     "curve_poolings": None,
     "classifiers": ["l2", "means"],
@@ -58,15 +65,18 @@ class World:
         self, head: str, name: str, thresholds: list[float | None], which: tuple[str, ...] = ("paper", "strict")
     ) -> Path:
         """Fit and save as the workflow's script does. The saved probe's file."""
-        if head.startswith("layer"):
-            X: Any = shards.read_hidden(self.manifest.parent, head, name)
+        X: Any
+        if name == ATTENTION:
+            X = States(*shards.read_states(self.manifest.parent, head))
+        elif head.startswith("layer"):
+            X = shards.read_hidden(self.manifest.parent, head, name)
         else:
             X = pooling.pool(shards.read_sae(self.manifest.parent, head), name)
         picked = probes.Picked()
         found = self.run(X, "sae", thresholds, picked, which)
         about = probes.about_head(self.manifest, "tiny", "reviews", head, name)
         path = self.file(head, name, thresholds[0])
-        probes.write(*found, path, probe=picked.content(about, self.table))
+        probes.write(*found, path, probe=picked.content(about, self.table, X))
         return probes.probe_path(path)
 
     def probe_text(self, name: str) -> Path:
@@ -189,6 +199,10 @@ def test_a_probe_of_hidden_states_repeats_its_predictions(world: World, name: st
     repeats_its_predictions(world.probe("layer-1", name, [None]), world.table, None)
 
 
+def test_a_probe_that_attends_repeats_its_predictions(world: World) -> None:
+    repeats_its_predictions(world.probe("layer-1-tokens", ATTENTION, [None]), world.table, None)
+
+
 @pytest.mark.parametrize("name", arms.TEXT_ARMS)
 @pytest.mark.parametrize("labels", [2, 3])
 def test_a_probe_of_plain_text_repeats_its_predictions(words: World, name: str, labels: int) -> None:
@@ -226,10 +240,11 @@ def offered(
     """One configuration; without a validation score, one that failed."""
     arm, weights = Given(np.zeros((4, 3))), np.array([[0.0, validation or 0, 1.0]])
     variant = Variant("sae", classifier, threshold, None, Regime("full", lambda *_: (_[0].folds, _[1])), lambda _: arm)
+    choice = Choice(Grid(majority, [1.0], "C"), 1.0, validation or 0.0)
     result = (
         Failed("it would not")
         if validation is None
-        else Result(Choice(1.0, validation), 3, np.zeros(1), np.zeros((1, 2)), Model(weights, np.zeros(1), joint=True))
+        else Result(choice, 3, np.zeros(1), np.zeros((1, 2)), 2, Model(weights, np.zeros(1), joint=True))
     )
     picked.keep(variant, Split(0, np.array([0, 0, 1, -1])), result)
 
@@ -310,7 +325,14 @@ def test_a_wide_probe_is_small() -> None:
     picked = probes.Picked()
     weights = np.zeros((2, 1_000_000))
     weights[:, [5, 999_999]] = 1.5
-    result = Result(Choice(1.0, 0.5), 10**6, np.zeros(1), np.zeros((1, 2)), Model(weights, np.zeros(2), joint=True))
+    result = Result(
+        Choice(Grid(majority, [1.0]), 1.0, 0.5),
+        10**6,
+        np.zeros(1),
+        np.zeros((1, 2)),
+        2,
+        Model(weights, np.zeros(2), joint=True),
+    )
     variant = Variant("sae", "l2", None, None, Regime("full", lambda *_: (_[0].folds, _[1])), lambda _: Given(weights))
     picked.keep(variant, Split(0, np.array([0, -1])), result)
     assert sum(tensor.nbytes for tensor in picked.tensors.values()) < 100

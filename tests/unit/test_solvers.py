@@ -108,7 +108,7 @@ def test_a_converged_fit_is_within_its_tolerance_of_the_minimum(scaling):
     _, variance = solvers.moments(X, whole(120))
     scaled = (X - X.mean(axis=0)) * solvers.scales(variance, scaling)[0]
     for fit, one, other in zip(fits, near, exact, strict=True):
-        above = objective(one, scaled, X, codes, fit.c) - objective(other, scaled, X, codes, fit.c)
+        above = objective(one, scaled, X, codes, fit.value) - objective(other, scaled, X, codes, fit.value)
         assert -1e-9 < above < 1e-4
 
 
@@ -123,7 +123,7 @@ def test_a_part_fitted_in_company_is_fitted_as_if_the_other_examples_were_not_th
     together = function(sparse.csr_matrix(X), codes, n_classes, parts, fits, **settings)
     for fit, model in zip(fits, together, strict=True):
         mine = parts[fit.part]
-        (alone,) = function(X[mine], codes[mine], n_classes, whole(mine.sum()), [Fit(0, fit.c)], **settings)
+        (alone,) = function(X[mine], codes[mine], n_classes, whole(mine.sum()), [Fit(0, fit.value)], **settings)
         np.testing.assert_allclose(model.probabilities(X), alone.probabilities(X), atol=1e-4)
 
 

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from pyarrow import csv
+from sklearn.metrics import precision_recall_fscore_support
 
 from tessera import probes, statistics, tables
 from tessera.metrics import macro_f1
@@ -64,7 +65,8 @@ class Run:
         return {name: pq.ParquetFile(self.folder / "tables" / f"{name}.parquet").read().to_pylist() for name in NAMES}
 
 
-NAMES = ("cells", "arms", "differences", "curves", "comparisons", "ranks", "noise")
+NOTHING_ELSE = {"penalty": None, "settings": None}
+NAMES = ("cells", "arms", "differences", "curves", "comparisons", "ranks", "noise", "classes")
 
 
 @pytest.fixture
@@ -111,7 +113,7 @@ def test_of_equal_cells_the_first_by_head_pooling_and_threshold_is_chosen_and_no
     for head, pooling, threshold in [("b", "sum", 1.0), ("a", "sum", None), ("a", "last", None), ("a", "last", 1.0)]:
         job.cell(head, pooling=pooling, threshold=threshold)
     (choice,) = json.loads(arm(job.collect())["chosen"]).values()
-    assert choice == {"arm": "sae", "head": "a", "pooling": "last", "threshold": 1.0, "c": 1.0}
+    assert choice == {"arm": "sae", "head": "a", "pooling": "last", "threshold": 1.0, "c": 1.0} | NOTHING_ELSE
 
 
 def test_the_threshold_tells_which_predictions_belong_to_the_cell(job):
@@ -191,7 +193,33 @@ def test_distance_of_means_is_an_arm_of_its_own_and_not_one_of_the_last_token(jo
     assert arm(found, "hidden-last")["accuracy"] == pytest.approx(11 / 20)
 
 
-@pytest.mark.parametrize("columns", [{"regime": "train-0.1"}, {"k": 5}, {"classifier": "l1"}, {"classifier": "tree"}])
+def test_every_penalty_is_a_configuration_and_together_they_are_a_path(job):
+    job.cell("a", right=12, validation=0.3)
+    for penalty, right, validation, weighed in [(0.5, 9, 0.2, 3), (0.1, 17, 0.8, 40), (0.02, 19, 0.6, 90)]:
+        made = {"penalty": penalty, "right": right, "validation": validation, "n_weighed": weighed}
+        job.cell("a", classifier="l1", **made).cell("a", classifier="l1", seed=1, **(made | {"n_weighed": weighed + 2}))
+    found = job.collect()
+    assert arm(found, "sae-l1")["accuracy"] == pytest.approx(17 / 20)
+    assert json.loads(arm(found, "sae-l1")["chosen"])["0"]["penalty"] == 0.1
+    path = [row for row in found["curves"] if row["classifier"] == "l1"]
+    assert [(row["penalty"], row["n_weighed"]) for row in path] == [(0.5, 4), (0.1, 41), (0.02, 91)]
+
+
+def test_each_label_has_its_scores(job):
+    job.cell("a", right=15, seed=0).cell("a", right=10, seed=1)
+    rows = {row["label"]: row for row in job.collect()["classes"]}
+    expected = []
+    for seed, right in ((0, 15), (1, 10)):
+        truth = TRUTH[np.arange(seed % 2 * 20, seed % 2 * 20 + 20)]
+        predicted = np.where(np.arange(20) < right, truth, 1 - truth)
+        expected.append(precision_recall_fscore_support(truth, predicted, labels=[0, 1]))
+    for code, label in enumerate(LABELS):
+        wanted = np.mean([[part[code] for part in scores] for scores in expected], axis=0)
+        assert [rows[label][name] for name in ("precision", "recall", "f1", "n_test")] == pytest.approx(wanted)
+        assert rows[label]["n_seeds"] == 2
+
+
+@pytest.mark.parametrize("columns", [{"regime": "train-0.1"}, {"k": 5}])
 def test_a_point_of_a_curve_competes_for_nothing(job, columns):
     job.cell("a", right=12, validation=0.3).cell("a", right=20, validation=0.9, **columns)
     job.cell("pca", arm="pca", right=20, k=5)

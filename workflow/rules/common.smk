@@ -70,6 +70,7 @@ TABLE_NAMES = [
     "comparisons",
     "ranks",
     "noise",
+    "classes",
     "saes",
 ]
 TABLES = expand(

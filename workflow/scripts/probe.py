@@ -4,8 +4,10 @@ from functools import cache
 from pathlib import Path
 
 from tessera import examples, pooling, probes, protocols, shards
+from tessera.attention import States
 from tessera.files import sha256_file
 from tessera.job import job
+from tessera.plan import ATTENTION
 
 with job(snakemake):
     manifest = Path(snakemake.input.manifest)
@@ -19,12 +21,14 @@ with job(snakemake):
     def probe(name):
         if settings["arm"] in ("sae", "random"):
             X = pooling.pool(tokens(), name)
+        elif name == ATTENTION:
+            X = States(*shards.read_states(manifest.parent, wildcards.head))
         else:
             X = shards.read_hidden(manifest.parent, wildcards.head, name)
         named = {**{key: wildcards[key] for key in ("model", "dataset", "head")}, "pooling": name}
         picked = probes.Picked()
         found = protocols.run(X, table, identity={**named, **settings}, keep=picked.keep, **chosen)
-        return probes.Made(*found, picked.content(probes.about_head(manifest, **named), table))
+        return probes.Made(*found, picked.content(probes.about_head(manifest, **named), table, X))
 
     depends_on = {"manifest": sha256_file(manifest), "code": snakemake.params.code}
     probes.run_poolings(Path(snakemake.output[0]).parent, poolings, probe, {**depends_on, **settings, **chosen})
