@@ -279,9 +279,9 @@ def is_arm(features: Matrix | Arm | States) -> TypeGuard[Arm]:
 def variants(
     features: Matrix | Arm | States, arm: str, n_classes: int, search: Mapping[str, Any], *, curves: bool
 ) -> Iterator[Variant]:
-    """Every variant of an input that `search` asks for; the points of curves only with `curves`.
+    """Every variant of an input that `search` asks for; the points of curves and the path of L1 only with `curves`.
 
-    Thresholds are for given features alone. Curves are about the features as they are, not made binary.
+    Thresholds are for given features alone. Curves and paths are about the features as they are, not made binary.
     """
     full, *others = all_of(search["regimes"])
     if isinstance(features, States) or is_arm(features):
@@ -291,10 +291,18 @@ def variants(
         return
     X = cast(Matrix, features)
     for threshold in search["thresholds"]:
+        for_threshold = given(X, threshold)
         for classifier in search["classifiers"]:
-            yield from _classified(given(X, threshold), arm, threshold, classifier, n_classes, search, full)
+            if classifier == "means":
+                yield Variant(arm, "means", threshold, None, full, partial(Means, for_threshold.X, n_classes=n_classes))
+            elif classifier != "l1":
+                yield Variant(
+                    arm, classifier, threshold, None, full, _always(replace(for_threshold, classifier=classifier))
+                )
     if not curves:
         return
+    for penalty in search["l1_penalties"] if "l1" in search["classifiers"] else []:
+        yield Variant(arm, "l1", None, None, full, _always(Given(X, "l1")), penalty)
     yield from _sparse(X, arm, n_classes, search["sparse_k"], full)
     for regime in others:
         yield Variant(arm, "l2", None, None, regime, _always(Given(X)))
@@ -305,26 +313,6 @@ def _made(features: Arm | States, n_classes: int) -> tuple[Callable[[Array], Arm
     if isinstance(features, States):
         return partial(Attended, features, n_classes=n_classes), "l2"
     return _always(features), features.classifier
-
-
-def _classified(
-    features: Given,
-    arm: str,
-    threshold: float | None,
-    classifier: Classifier,
-    n_classes: int,
-    search: Mapping[str, Any],
-    full: Regime,
-) -> Iterator[Variant]:
-    """The variants of given features for a classifier."""
-    if classifier == "means":
-        make: Callable[[Array], Arm] = partial(Means, features.X, n_classes=n_classes)
-        yield Variant(arm, classifier, threshold, None, full, make)
-        return
-    for penalty in search["l1_penalties"] if classifier == "l1" else [None]:
-        yield Variant(
-            arm, classifier, threshold, None, full, _always(replace(features, classifier=classifier)), penalty
-        )
 
 
 def _sparse(X: Matrix, arm: str, n_classes: int, ks: Sequence[int], full: Regime) -> Iterator[Variant]:

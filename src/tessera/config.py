@@ -281,9 +281,10 @@ class Probes(Entry):
         "features out. `tree`: the published decision tree. `means`: along the difference of class means.",
     )
     l1_penalties: list[Annotated[float, Field(gt=0, lt=1)]] = Field(
-        [0.5, 0.2, 0.1, 0.05, 0.02],
+        [0.8, 0.5, 0.3, 0.2, 0.1],
         min_length=1,
-        description="The path of `l1`: penalties as shares of the least one that leaves every feature out.",
+        description="The path of `l1`, under the strict protocol: penalties as shares of the least one that leaves every "
+        "feature out.",
     )
     sparse_k: list[Annotated[int, Field(ge=1, le=512)]] = Field(
         default_factory=list,
@@ -291,7 +292,8 @@ class Probes(Entry):
     )
     regimes: Regimes = Field(default_factory=Regimes, description="Harder conditions for the training part.")
     curve_poolings: list[Pooling] | None = Field(
-        None, description="Poolings for which `sparse_k` and `regimes` are computed; all of them where absent."
+        None,
+        description="Poolings for which `sparse_k`, `regimes` and the path of `l1` are computed; all of them where absent.",
     )
     protocols: list[Literal["paper", "strict"]] = Field(
         ["paper", "strict"], min_length=1, description="`paper`: the published procedure. `strict`: the one to believe."
