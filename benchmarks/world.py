@@ -1,5 +1,6 @@
 """What the capture benchmarks share: a random model, random SAEs and random texts. Nothing is downloaded."""
 
+import ctypes
 import gc
 import json
 import threading
@@ -145,6 +146,8 @@ class Watch:
 
     def __enter__(self) -> "Watch":
         gc.collect()
+        # What earlier ways have freed and the allocator has kept would hide what this one takes.
+        ctypes.CDLL(None).malloc_trim(0)
         self.peak = self.before = self._held()
         self.thread.start()
         return self

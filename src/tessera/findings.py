@@ -164,7 +164,7 @@ def signed(value: float) -> str:
 
 def settings(tables: Tables) -> Finding:
     title = "What pooling, threshold and layer do"
-    cells = tables.whole_cells()
+    cells = tables.pooled_cells()
     cells = cells[cells["arm"].isin(["sae", "hidden"]) & (cells["status"] == "ok")]
     arms = [arm for arm in ("sae", "hidden") if (cells["arm"] == arm).any()]
     if not arms:

@@ -17,6 +17,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from tessera.errors import UserError
+from tessera.plan import ATTENTION
 from tessera.regimes import FULL
 
 Titles = dict[str, dict[str, str]]
@@ -25,6 +26,7 @@ ARMS = {
     "sae": "SAE features",
     "hidden": "Hidden states",
     "hidden-last": "Hidden state, last token",
+    "hidden-attention": "Hidden states, attention",
     "tfidf": "TF-IDF",
     "random": "Random features",
     "length": "Length alone",
@@ -38,7 +40,7 @@ NUMBERS = {
     "cells": ["layer", "width", "threshold", "k", "seed", "validation", "accuracy", "macro_f1"],
     "arms": ["macro_f1", "low", "high", "accuracy", "auroc", "auprc", "ece", "brier", "n_seeds", "n_test"],
     "differences": ["difference", "low", "high", "n_seeds"],
-    "curves": ["k", "macro_f1", "lowest", "highest", "n_seeds"],
+    "curves": ["k", "penalty", "n_weighed", "macro_f1", "lowest", "highest", "n_seeds"],
     "comparisons": ["n_datasets", "mean", "median", "wins", "ties", "losses", "rank_biserial", "p", "p_holm"],
     "saes": ["layer", "width", "explained_variance", "l0", "dead_fraction"],
 }
@@ -110,6 +112,11 @@ class Tables:
         """The configurations of the first protocol, scored on all test examples: no points of curves."""
         cells = self.cells[(self.cells["protocol"] == self.protocol) & (self.cells["subset"] == "all")]
         return cells[(cells["regime"] == FULL) & cells["k"].isna() & cells["classifier"].isin(CLASSIFIERS)]
+
+    def pooled_cells(self) -> pd.DataFrame:
+        """The same less what attention pools: it has heads of its own, so no other pooling can be compared with it there."""
+        cells = self.whole_cells()
+        return cells[cells["pooling"] != ATTENTION]
 
 
 def load(folder: Path | str, titles: Titles) -> Tables:

@@ -37,6 +37,7 @@ from sklearn.metrics import precision_recall_fscore_support
 
 from tessera import comparisons, statistics
 from tessera.files import replacing
+from tessera.plan import ATTENTION
 from tessera.probes import predictions_path
 from tessera.protocols import CELLS, METRICS
 from tessera.regimes import FULL
@@ -49,7 +50,7 @@ BASELINES = ("hidden", "tfidf", "length")
 POOLED = ("baselines", "quiver")
 WITHOUT_MODEL = ("tfidf", "length", "majority")
 PAIRS = (
-    ("sae", "hidden"), ("sae", "hidden-last"), ("sae", "tfidf"), ("sae", "random"), ("hidden", "tfidf"),
+    ("sae", "hidden"), ("sae", "hidden-last"), ("sae", "hidden-attention"), ("sae", "tfidf"), ("sae", "random"), ("hidden", "tfidf"),
     ("quiver", "baselines"),
 )  # fmt: skip
 PLAIN = ("l2", "majority")
@@ -156,7 +157,7 @@ def _competes(cell: Cell) -> bool:
 def _by_arm(rows: list[Cell]) -> dict[Key, list[Cell]]:
     """The cells on all test examples by protocol, dataset, model and arm.
 
-    The last token alone is an arm as well, and so is an input with another classifier than the plain regression.
+    The last token alone is an arm as well, and so are states pooled by attention and an input with another classifier than the plain regression.
     """
     found: dict[Key, list[Cell]] = defaultdict(list)
     for cell in rows:
@@ -164,8 +165,8 @@ def _by_arm(rows: list[Cell]) -> dict[Key, list[Cell]]:
             key = (cell["protocol"], cell["dataset"], cell["model"])
             plain = cell["classifier"] in PLAIN
             found[*key, cell["arm"] if plain else f"{cell['arm']}-{cell['classifier']}"].append(cell)
-            if cell["arm"] == "hidden" and cell["pooling"] == "last" and plain:
-                found[*key, "hidden-last"].append(cell)
+            if cell["arm"] == "hidden" and cell["pooling"] in ("last", ATTENTION) and plain:
+                found[*key, f"hidden-{cell['pooling']}"].append(cell)
     return found
 
 

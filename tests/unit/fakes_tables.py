@@ -150,6 +150,7 @@ def _differences(chosen: pd.DataFrame) -> pd.DataFrame:
 
 # What is left of an arm's score with fewer features and with less or worse training data.
 KEPT_WITH_K = {1: 0.5, 16: 0.8, 128: 0.95}
+KEPT_BY_PENALTY = {0.8: (3.2, 0.6), 0.5: (20.4, 0.8), 0.1: (90.0, 0.9)}
 KEPT_IN_REGIME = {"train-0.1": 0.7, "noise-0.2": 0.9, "imbalance-10": 0.85, "shuffled": 0.2}
 
 
@@ -161,6 +162,8 @@ def _curves(chosen: pd.DataFrame) -> pd.DataFrame:
         few = {"sae": "sae", "hidden": "pca"}.get(row["arm"])
         points = [(few, "full", k, kept) for k, kept in KEPT_WITH_K.items() if few]
         points += [(row["arm"], regime, None, kept) for regime, kept in (*KEPT_IN_REGIME.items(), ("full", 1.0))]
+        if row["arm"] == "sae":
+            rows += [_path_point(row, penalty, *found) for penalty, found in KEPT_BY_PENALTY.items()]
         for arm, regime, k, kept in points:
             score = kept * row["macro_f1"]
             key = {"protocol": "strict", "dataset": row["dataset"], "model": row["model"], "arm": arm}
@@ -170,6 +173,24 @@ def _curves(chosen: pd.DataFrame) -> pd.DataFrame:
                 | {"highest": score + 0.02, "n_seeds": 5, "status": "ok", "reason": ""}
             )
     return pd.DataFrame(rows, columns=CURVES.names)
+
+
+def _path_point(row: pd.Series, penalty: float, weighed: float, kept: float) -> dict[str, Any]:
+    score = kept * row["macro_f1"]
+    return {
+        **{name: row[name] for name in ("protocol", "dataset", "model", "arm")},
+        "classifier": "l1",
+        "regime": "full",
+        "k": None,
+        "penalty": penalty,
+        "n_weighed": weighed,
+        "macro_f1": score,
+        "lowest": score - 0.02,
+        "highest": score + 0.02,
+        "n_seeds": 5,
+        "status": "ok",
+        "reason": "",
+    }
 
 
 def _comparisons(differences: pd.DataFrame) -> pd.DataFrame:

@@ -19,7 +19,7 @@ from matplotlib.text import Text
 
 from tessera import figures
 from tessera.errors import UserError
-from tessera.figures import arms, layers, poolings, saes, style
+from tessera.figures import arms, curves, layers, poolings, saes, style
 from tessera.results import NUMBERS, Tables
 
 CAPTIONS = Path(__file__).parents[2] / "workflow" / "report"
@@ -295,3 +295,16 @@ def test_more_datasets_than_markers_share_one() -> None:
     tables = fakes_tables.world(datasets, {"demo-large": [1]}, {"a": ("demo-large", 1, 8)})
     assert "on each of the 12 datasets" in words(saes.draw(tables))
     assert len(fakes_tables.sae_table({"a": ("demo-large", 1, 8)}, list(datasets), rng)) == 13
+
+
+def test_the_path_of_l1_stands_at_the_numbers_of_features_it_leaves_in() -> None:
+    tables = fakes_tables.world()
+    rows = curves.data(tables)
+    path = rows[rows["line"] == curves.PATH]
+    assert sorted(path["k"].unique()) == [3.2, 20.4, 90.0]
+    assert set(path["dataset"]) == set(rows["dataset"])
+    figure = curves.draw(tables)
+    assert curves.NAMES[curves.PATH] in words(figure)
+    alone = replace(tables, curves=tables.curves[tables.curves["classifier"] == "l1"])
+    ticks = [label.get_text() for label in curves.draw(alone).axes[0].get_xticklabels()]
+    assert ticks == ["1", "4", "16", "64", "256", "all"]

@@ -2,12 +2,14 @@
 
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import fakes_tables
+import pandas as pd
 import pytest
 
 from tessera import figures, findings, report
@@ -273,3 +275,13 @@ def without_checks() -> dict[str, Any]:
 def test_comparisons_over_datasets_say_when_they_cannot_tell(read: Reader) -> None:
     assert "Over datasets" in read.text
     assert "too few datasets" in read.text
+
+
+def test_other_classifiers_stand_beside_the_regression_where_there_are_any() -> None:
+    tables = fakes_tables.world()
+    assert "Other classifiers" not in Reader(page_of(tables)).text
+    strict = tables.arms[(tables.arms["protocol"] == "strict") & (tables.arms["arm"] == "sae")]
+    trees = strict.assign(arm="sae-tree", macro_f1=0.123, low=0.101, high=0.145)
+    text = Reader(page_of(replace(tables, arms=pd.concat([tables.arms, trees])))).text
+    assert "Logistic regression Decision tree" in text
+    assert "0.123 0.101 to 0.145" in text

@@ -23,7 +23,7 @@ RAW, BINARY = (style.BLUE, "o"), (style.ORANGE, "D")
 
 def data(tables: Tables) -> pd.DataFrame:
     """One row per head and variant; `counts` tells whether the head takes part in the mean."""
-    cells = tables.whole_cells()
+    cells = tables.pooled_cells()
     cells = cells[cells["arm"].isin(["sae", "hidden"])]
     part = [*HEAD, *VARIANT]
     scores = over_seeds(cells[cells["status"] == "ok"], part)

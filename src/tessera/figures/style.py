@@ -33,6 +33,7 @@ ARM_LOOK = {
     "sae": (VERMILLION, "o"),
     "hidden": (BLUE, "s"),
     "hidden-last": (SKY, "D"),
+    "hidden-attention": (ORANGE, "P"),
     "tfidf": (GREEN, "^"),
     "random": (PURPLE, "X"),
     "length": (BLACK, "<"),

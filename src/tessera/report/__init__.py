@@ -87,6 +87,7 @@ def render(
     """The page itself, from what `build` has read."""
     protocol = tables.protocol
     regimes, conditions = sections.conditions(tables)
+    classifiers, other_classifiers = sections.other_classifiers(tables, protocol)
     pairs, differences = sections.differences(tables, protocol)
     other = next(
         (name for name in ("paper", "strict") if name != protocol and (tables.arms["protocol"] == name).any()), ""
@@ -108,6 +109,8 @@ def render(
         other_protocol=other,
         other_scores=sections.scores(tables, other) if other else [],
         comparisons=sections.comparisons(tables, protocol),
+        classifiers=classifiers,
+        other_classifiers=other_classifiers,
         regimes=regimes,
         conditions=conditions,
         checks=sections.checks(records["checks"], tables),

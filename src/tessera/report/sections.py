@@ -19,6 +19,7 @@ SHOWN = 12
 PAIRS = {
     ("sae", "hidden"): "SAE features less hidden states",
     ("sae", "hidden-last"): "SAE features less last token",
+    ("sae", "hidden-attention"): "SAE features less attention",
     ("sae", "tfidf"): "SAE features less TF-IDF",
     ("sae", "random"): "SAE features less random ones",
     ("hidden", "tfidf"): "Hidden states less TF-IDF",
@@ -30,6 +31,7 @@ REGIMES = {
     "imbalance": "classes {:g} to 1",
     "shuffled": "labels shuffled",
 }
+OTHERS = {"-l1": "With an L1 penalty", "-tree": "Decision tree", "-means": "Difference of means"}
 ABSENT: Row = {"state": "absent"}
 
 
@@ -127,6 +129,26 @@ def comparisons(tables: Tables, protocol: str) -> list[Row]:
         }
         for row in rows_of(rows)
     ]
+
+
+def other_classifiers(tables: Tables, protocol: str) -> tuple[list[str], list[Row]]:
+    """Each arm under every classifier there is: the headings, and a row for each dataset, model and arm with several."""
+    chosen = tables.arms[(tables.arms["protocol"] == protocol) & (tables.arms["subset"] == "all")]
+    found = {(row.dataset, row.model, row.arm): _score(row) for row in rows_of(chosen)}
+    endings = [ending for ending in OTHERS if any(key[2].endswith(ending) for key in found)]
+    rows = [
+        {
+            "dataset": tables.dataset(dataset),
+            "model": _model(tables, model),
+            "arm": ARMS[arm],
+            "cells": [found.get((dataset, model, arm + ending), ABSENT) for ending in ("", *endings)],
+        }
+        for dataset in tables.datasets
+        for model in tables.models
+        for arm in ARMS
+        if any((dataset, model, arm + ending) in found for ending in endings)
+    ]
+    return ["Logistic regression", *(OTHERS[ending] for ending in endings)], rows
 
 
 def conditions(tables: Tables) -> tuple[list[str], list[Row]]:
