@@ -391,8 +391,10 @@ def _shortcuts(
             "keyword": _entry(KEYWORD, None, nothing, None),
         }
     length = _probed(arms.on_text("length", table), codes, n_classes, splits, settings)
-    checks["length"] = _entry(LENGTH, None, length, None) if isinstance(length, str) else _length(length, nothing)
-    checks["keyword"] = _keyword(table.texts, codes, labels, splits, nothing)
+    at_random = _at_random(nothing, n_classes)
+    checks["length"] = _entry(LENGTH, None, length, None) if isinstance(length, str) else _length(length, at_random)
+    # A word names two labels at most, which of many is no better than naming one.
+    checks["keyword"] = _keyword(table.texts, codes, labels, splits, at_random if n_classes == 2 else nothing)
     return checks
 
 
@@ -425,6 +427,11 @@ def _majority(codes: Array, labels: list[str], nothing: float | str) -> Check:
     return _entry(MAJORITY, severity, f"{said}{meaning[severity]}.", numbers)
 
 
+def _at_random(majority: float, n_classes: int) -> float:
+    """What knowing nothing is worth: always naming one label, or all of them at random in their proportions."""
+    return max(majority, 1 / n_classes)
+
+
 def _length(score: float, nothing: float) -> Check:
     severity, numbers = _way(score, nothing)
     said = f"The length of a text alone {SAYS[severity]}"
@@ -434,7 +441,7 @@ def _length(score: float, nothing: float) -> Check:
 def _way(score: float, nothing: float, best: float = 1.0) -> tuple[str, dict[str, float]]:
     """How far a score goes from what knowing nothing is worth to the best there could be, and what to think of it."""
     way = (score - nothing) / (best - nothing) if best > nothing else 0.0
-    return _grade(way, LOOK_WAY, LEAK_WAY), {"macro_f1": score, "majority": nothing, "best": best, "way": way}
+    return _grade(way, LOOK_WAY, LEAK_WAY), {"macro_f1": score, "nothing": nothing, "best": best, "way": way}
 
 
 SAYS = {
@@ -576,7 +583,7 @@ def _separable(arm: Arm, codes: Array, n_classes: int, splits: list[Split], asso
         nothing.append(metrics.macro_f1(truth, np.full(len(truth), most), n_classes))
     if not scores:
         return _entry(SEPARABLE, None, f"There is no score: {problems[0]}.", None)
-    score, guess = float(np.mean(scores)), float(np.mean(nothing))
+    score, guess = float(np.mean(scores)), _at_random(float(np.mean(nothing)), n_classes)
     way, numbers = _way(score, guess)
     told = way != FINE
     severity = LOOK if told and associated["severity"] != FINE else FINE

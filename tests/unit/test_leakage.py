@@ -250,7 +250,7 @@ def test_a_planted_keyword_is_named_and_is_a_leak():
     assert found["severity"] == "leak"
     assert found["numbers"] == {
         "word": "xylophone", "label": "label 1", "chosen": 3, "of": 3,
-        "macro_f1": 1.0, "best": 1.0, "way": 1.0, "majority": pytest.approx(1 / 3),
+        "macro_f1": 1.0, "best": 1.0, "way": 1.0, "nothing": 0.5,
     }  # fmt: skip
     assert "'xylophone', a sign of 'label 1', all but gives the label away" in found["reason"]
 
@@ -289,7 +289,7 @@ def test_a_planted_length_is_a_leak():
     found = checks(table(texts, [f"label {row % 2}" for row in range(240)]))["length"]
     assert found["severity"] == "leak"
     assert found["numbers"]["macro_f1"] > 0.97
-    assert found["numbers"]["majority"] == pytest.approx(1 / 3)
+    assert found["numbers"]["nothing"] == 0.5
 
 
 def test_texts_of_one_length_have_no_score_by_length():
@@ -441,3 +441,13 @@ def test_where_there_is_no_split_checks_say_why():
         assert "label" in found[name]["reason"]
     assert found["majority"]["numbers"]["macro_f1"] is None
     assert found["subset_from_text"]["severity"] == "fine"
+
+
+def test_random_answers_are_no_shortcut_though_they_beat_the_majority():
+    """With two equal labels the majority class has a macro-F1 of a third, and noise has a half."""
+    rng = np.random.default_rng(21)
+    texts = random_texts(400, rng)
+    found = checks(table(texts, [f"label {row % 2}" for row in range(400)]))
+    for name in ("length", "keyword"):
+        assert found[name]["numbers"]["nothing"] == 0.5
+        assert found[name]["numbers"]["way"] < 0.15

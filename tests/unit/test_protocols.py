@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -407,3 +408,37 @@ def test_curves_are_computed_for_the_poolings_that_are_named():
         search = {"regimes": NO_REGIMES | {"shuffled": True}, "curve_poolings": named}
         cells, _ = run(sparse.csr_matrix(X), codes, search=search)
         assert {row["regime"] for row in cells.to_pylist()} == regimes
+
+
+@pytest.mark.parametrize("which", ["paper", "strict"])
+def test_a_planted_feature_weighs_most_and_with_its_sign(which):
+    rng = np.random.default_rng(30)
+    codes = rng.integers(0, 2, 300)
+    X = rng.standard_normal((300, 20)).astype(np.float32)
+    X[:, 4] += 1.2 * codes
+    X[:, 9] -= 1.2 * codes
+    protocol = protocols.paper() if which == "paper" else protocols.strict(**(STRICT | {"seeds": 1}))
+    splits = protocol.splits(codes, np.arange(300))
+    variant = replace(splits[0], seed=protocols.FIRST)
+    (result,) = Probe(arms.given(X, None), protocol, codes, 2).results([variant])
+    weights = result.model.weights[0]
+    assert (weights.argmax(), weights.argmin()) == (4, 9)
+    assert weights[4] > 0 > weights[9]
+
+
+def test_many_labels_some_of_them_rare():
+    """Seventy-seven labels, of which the last has too few examples for the folds: its cells say so and stand for themselves."""
+    rng = np.random.default_rng(31)
+    codes = np.concatenate([np.repeat(np.arange(76), 8), [76] * 5])
+    X = rng.random((len(codes), 100)).astype(np.float32)
+    X[np.arange(len(codes)), codes] += 3
+    cells, _ = run(sparse.csr_matrix(X), codes, which=["paper", "strict"], settings=STRICT | {"seeds": 1})
+    found = cells.to_pylist()
+    assert {row["n_classes"] for row in found} == {77}
+    good = [row for row in found if row["status"] == "ok"]
+    assert {row["protocol"] for row in good} >= {"strict"}
+    assert min(row["macro_f1"] for row in good) > 0.7
+    rare = np.concatenate([codes[:-4]])
+    cells, _ = run(sparse.csr_matrix(X[:-4]), rare, settings=STRICT | {"seeds": 1})
+    assert all("label" in reason for reason in reasons(cells))
+    assert reasons(cells)
