@@ -1,6 +1,8 @@
 """A capture against the slow, plain way: one example at a time through Hugging Face, and `SAE.encode`."""
 
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -361,3 +363,9 @@ def test_an_sae_of_a_centred_model_needs_a_model_that_centres(tmp_path, tiny_mod
     write_json(tmp_path / "c/cfg.json", raw)
     with pytest.raises(UserError, match=r"saes\.c: it was trained on a model whose residual stream was centred"):
         run(tmp_path / "out", tiny_model, tmp_path, heads=[Head("c", 1, "c")])
+
+
+def test_the_engine_imports_none_of_what_takes_seconds() -> None:
+    code = "import sys, tessera.capture; print({'pandas', 'sae_lens', 'transformer_lens', 'datasets', 'sklearn', 'scipy', 'matplotlib'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
