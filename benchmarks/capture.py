@@ -169,7 +169,6 @@ def compare(world: World, rounds: int) -> None:
         few = texts[: world.size["slow_texts"][shape]]
         content = sum(len(text.split()) for text in texts)
         content_few = sum(len(text.split()) for text in few)
-
         # Once without looking at the clock, so that no way pays for reading the weights from their files.
         bare(world, texts, encode=True)
         found: dict[str, list[float]] = {"a": [], "b": [], "c": []}

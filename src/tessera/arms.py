@@ -22,14 +22,11 @@ from tessera.attention import Attended, States
 from tessera.errors import UserError
 from tessera.examples import Table
 from tessera.regimes import FULL, Regime, all_of
-from tessera.solvers import Matrix, Scaling
+from tessera.solvers import SCALINGS, Matrix, Scaling
 
 Array = npt.NDArray[Any]
 
 Classifier = Literal["l2", "l1", "tree", "means", "majority"]
-
-# Equal variance serves where rare features tell, and costs where they are noise; which of it holds, validation shows.
-BOTH: tuple[Scaling, ...] = ("each feature", "all alike")
 
 
 class Arm(Protocol):
@@ -56,7 +53,7 @@ class Given:
 
     X: Matrix
     classifier: Classifier = "l2"
-    scalings: Sequence[Scaling] = BOTH
+    scalings: Sequence[Scaling] = SCALINGS
     fitted: bool = False
 
     def features(self, train: Array) -> Matrix:

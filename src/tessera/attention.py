@@ -15,7 +15,7 @@ import numpy.typing as npt
 from scipy.optimize import minimize
 from scipy.special import log_softmax
 
-from tessera.solvers import SQUARED_LENGTH, Scaling
+from tessera.solvers import SCALINGS, SQUARED_LENGTH, Scaling
 
 Array = npt.NDArray[Any]
 
@@ -53,7 +53,7 @@ class Attended:
     codes: Array
     n_classes: int
     classifier: Literal["l2"] = "l2"
-    scalings: tuple[Scaling, ...] = ("each feature", "all alike")
+    scalings: tuple[Scaling, ...] = SCALINGS
     fitted: bool = True
 
     def query(self, train: Array) -> Array:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from tessera.solvers import Fit, Matrix, Model, NotConverged, moments, scales
+from tessera.solvers import Fit, Matrix, Model, NotConverged, moments
 
 if TYPE_CHECKING:
     from sklearn.tree import DecisionTreeClassifier
@@ -40,8 +40,8 @@ class Shape(NamedTuple):
         return f"depth {self.depth}, split {self.split}, leaf {self.leaf}"
 
 
-# The published grid.
-SHAPES = [Shape(*shape) for shape in product((3, 5, 7, 9), (2, 5, 10), (1, 2, 4))]
+# The published grid, in the order in which scikit-learn's grid search goes through it and takes the first of equals.
+SHAPES = [Shape(depth, split, leaf) for depth, leaf, split in product((3, 5, 7, 9), (1, 2, 4), (2, 5, 10))]
 
 
 @dataclass(frozen=True)
@@ -96,8 +96,8 @@ def lasso(
         rows = parts[fit.part]
         part: Any = X[rows]
         mean, variance = moments(part, np.ones((1, part.shape[0]), dtype=bool))
-        # Undo the common length: here a feature's weight is compared with other features', not with C.
-        factor = scales(variance, "each feature")[0] * np.sqrt(max(1, (variance > 0).sum()) / 64.0)
+        spread = np.sqrt(variance[0])
+        factor = np.divide(1.0, spread, out=np.zeros_like(spread), where=spread > 0)
         scaled = (part - mean[0]) * factor if isinstance(part, np.ndarray) else part @ sparse.diags_array(factor)
         yield _lasso(scaled, codes[rows], n_classes, fit.value, tolerance, factor, mean[0], isinstance(X, np.ndarray))
 

@@ -35,6 +35,8 @@ Which = npt.NDArray[np.intp]
 Matrix: TypeAlias = Array | sparse.csr_matrix
 
 Scaling = Literal["each feature", "all alike"]
+# Equal variance serves where rare features tell, and costs where they are noise; which of it holds, validation shows.
+SCALINGS: tuple[Scaling, ...] = ("each feature", "all alike")
 
 # The share of non-zeros from which the dense product is the faster one, and the bytes a dense copy may take.
 DENSE_FROM = 0.1

@@ -157,7 +157,8 @@ def _competes(cell: Cell) -> bool:
 def _by_arm(rows: list[Cell]) -> dict[Key, list[Cell]]:
     """The cells on all test examples by protocol, dataset, model and arm.
 
-    The last token alone is an arm as well, and so are states pooled by attention and an input with another classifier than the plain regression.
+    The last token alone is an arm as well, and so are states pooled by attention, and an input with another classifier than
+    the plain regression.
     """
     found: dict[Key, list[Cell]] = defaultdict(list)
     for cell in rows:

@@ -308,3 +308,12 @@ def test_the_path_of_l1_stands_at_the_numbers_of_features_it_leaves_in() -> None
     alone = replace(tables, curves=tables.curves[tables.curves["classifier"] == "l1"])
     ticks = [label.get_text() for label in curves.draw(alone).axes[0].get_xticklabels()]
     assert ticks == ["1", "4", "16", "64", "256", "all"]
+
+
+def test_a_penalty_whose_probes_failed_is_told_beside_the_path() -> None:
+    tables = fakes_tables.world()
+    broken = tables.curves.copy()
+    lost = broken["penalty"] == 0.5
+    broken.loc[lost, ["n_weighed", "macro_f1", "lowest", "highest"]] = np.nan
+    broken.loc[lost, ["status", "reason"]] = ["failed", "not done after 1000 rounds"]
+    assert "not done after 1000 rounds" in words(curves.draw(replace(tables, curves=broken)))

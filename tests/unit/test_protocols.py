@@ -418,9 +418,9 @@ def test_a_planted_feature_weighs_most_and_with_its_sign(which):
     X[:, 4] += 1.2 * codes
     X[:, 9] -= 1.2 * codes
     protocol = protocols.paper() if which == "paper" else protocols.strict(**(STRICT | {"seeds": 1}))
-    splits = protocol.splits(codes, np.arange(300))
-    variant = replace(splits[0], seed=protocols.FIRST)
-    (result,) = Probe(arms.given(X, None), protocol, codes, 2).results([variant])
+    # The seed of which models are kept.
+    split = replace(protocol.splits(codes, np.arange(300))[0], seed=protocols.FIRST)
+    (result,) = Probe(arms.given(X, None), protocol, codes, 2).results([split])
     weights = result.model.weights[0]
     assert (weights.argmax(), weights.argmin()) == (4, 9)
     assert weights[4] > 0 > weights[9]
@@ -438,7 +438,6 @@ def test_many_labels_some_of_them_rare():
     good = [row for row in found if row["status"] == "ok"]
     assert {row["protocol"] for row in good} >= {"strict"}
     assert min(row["macro_f1"] for row in good) > 0.7
-    rare = np.concatenate([codes[:-4]])
-    cells, _ = run(sparse.csr_matrix(X[:-4]), rare, settings=STRICT | {"seeds": 1})
+    cells, _ = run(sparse.csr_matrix(X[:-4]), codes[:-4], settings=STRICT | {"seeds": 1})
     assert all("label" in reason for reason in reasons(cells))
     assert reasons(cells)

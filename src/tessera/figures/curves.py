@@ -48,7 +48,7 @@ def data(tables: Tables) -> pd.DataFrame:
             parts.append(pd.concat([own, ends]).assign(line=line)[columns])
     if not path.empty:
         # A penalty that leaves nothing in has no place among numbers of features.
-        path = path[path["n_weighed"] > 0] if (path["status"] == "ok").any() else path
+        path = path[path["n_weighed"] != 0]
         parts.append(path.assign(line=PATH, k=path["n_weighed"])[columns])
     if not parts:
         return pd.DataFrame(columns=columns)
