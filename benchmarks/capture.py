@@ -30,7 +30,8 @@ from transformer_lens import HookedTransformer, HookedTransformerConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from world import BOS, L0, Watch, World, make_texts, timed
 
-from tessera.passes import content_mask, multiplying_in
+from tessera.models import content_mask
+from tessera.passes import multiplying_in
 
 SIZES: dict[str, dict[str, Any]] = {
     # Gemma 2's hidden size, depth and share of the vocabulary in a pass, with blocks a third as heavy as the 2B's.

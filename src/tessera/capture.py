@@ -1,9 +1,10 @@
 """One pass of one model over one dataset, kept for several heads.
 
-The texts are tokenised at once, sorted by length, and cut into shards and within them into batches by a budget of
-tokens. Each batch runs once, up to the deepest layer that is read; all heads take what they need from it. A thread
-writes finished shards while the next one is computed. The manifest is written last, so its presence means that the
-capture is complete, and it holds neither times nor host names, so the same inputs give the same manifest.
+The texts (or images, which stand among tokens like words) are tokenised at once, sorted by length, and cut into shards
+and within them into batches by a budget of tokens. Each batch runs once, up to the deepest layer that is read; all heads
+take what they need from it. A thread writes finished shards while the next one is computed. The manifest is written
+last, so its presence means that the capture is complete, and it holds neither times nor host names, so the same inputs
+give the same manifest.
 
 A finished shard is noted in progress/ with the hash of each of its files and a stamp of all that it was made from: inputs,
 versions and code. A rerun keeps the shards whose stamp and hashes still hold and computes only the others. Batches never
@@ -34,6 +35,7 @@ from tessera.models import LanguageModel, Tokens, made_with
 from tessera.passes import Kept, Reader, open_saes
 from tessera.plan import Head, claim
 from tessera.precision import flipped_shares
+from tessera.vision import Picture
 
 logger = logging.getLogger("tessera")
 
@@ -97,6 +99,7 @@ def run(
             device=device,
             key=f"models.{model_id}",
             chat=reading.chat,
+            images=table.images is not None,
         )
         encoders = open_saes({sae: path for sae, (path, _) in saes.items()}, device)
         reader = Reader(language_model, encoders, heads, encode=reading.encode, budget=effort.batch_tokens)
@@ -107,6 +110,7 @@ def run(
             **asdict(reading),
             "chat": language_model.template.sha256 if language_model.template else None,
             **made_with(),
+            **({"images": language_model.images.identity} if language_model.images else {}),
         }
         work = Work(folder, reader, table, identity, code)
         texts = tokenize(language_model, table, reading.max_length)
@@ -120,17 +124,19 @@ def run(
 
 
 def tokenize(model: LanguageModel, table: Table, max_length: int) -> list[Tokens]:
-    if table.texts is None:
-        raise UserError(
-            "datasets", "a language model cannot read images", "name its text datasets in models.*.datasets"
-        )
-    texts = model.tokenize(table.texts, max_length)
+    texts = model.tokenize(table.texts, max_length) if table.texts is not None else _pictures(model, table)
+    mend = "remove it from the dataset"
     for name, tokens in zip(table.ids, texts, strict=True):
         if not tokens.content.any():
-            raise UserError(
-                f"example '{name}'", "it has no token that is not a special one", "remove it from the dataset"
-            )
+            raise UserError(f"example '{name}'", "it has no token that is not a special one", mend)
+        if tokens.picture is None and tokens.ids.max() >= model.vocabulary:
+            token = model.tokenizer.convert_ids_to_tokens(int(tokens.ids.max()))
+            raise UserError(f"example '{name}'", f"it has '{token}' in it, which is no word to the model", mend)
     return texts
+
+
+def _pictures(model: LanguageModel, table: Table) -> list[Tokens]:
+    return model.see([Picture(name, image) for name, image in zip(table.ids, table.images or [], strict=True)])
 
 
 def cut(order: Sequence[int], texts: Sequence[Tokens], budget: int) -> Iterator[list[int]]:
@@ -250,7 +256,7 @@ class Work:
     def _head_entry(self, head: Head, flipped: float | None) -> dict[str, Any]:
         where = {"layer": head.layer, "site": head.site}
         if head.sae is None:
-            size = self.reader.model.model.config.get_text_config().hidden_size
+            size = self.reader.model.size(head.site)
             return {"kind": "states" if head.every_token else "hidden", "size": size, **where}
         config = self.reader.saes[head.sae].config
         paths = sorted((self.folder / head.id).iterdir())

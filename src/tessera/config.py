@@ -2,17 +2,16 @@
 
 These models are the only description of the config. The JSON schema and the key tables of config/README.md are written
 from them (`python -m tessera.config`), and the workflow checks every config against them before it plans anything.
-Nothing here opens a model or a dataset; what can only be known from those is checked by the stage that opens them.
+Nothing here opens a model or a dataset; what can only be known from those is checked by the stage that opens them. What no single
+key shows is checked by `tessera.config_file`, which reads a user's file.
 """
 
 import json
 import os
-import re
-from collections.abc import Hashable, Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
-import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -20,11 +19,7 @@ from pydantic import (
     Field,
     StringConstraints,
     Tag,
-    ValidationError,
-    model_validator,
 )
-
-from tessera.errors import UserError
 
 Id = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=60)]
 Pooling = Annotated[str, StringConstraints(pattern=r"^(sum|mean|max|last|top-[1-9][0-9]{0,3})$")]
@@ -32,7 +27,7 @@ Revision = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
 Layer = Annotated[int, Field(ge=0, le=1000)]
 
 # Words that name a folder or a head of our own, so that no id can collide with them.
-RESERVED_IDS = {"text", "all", "tokens", "progress"}
+RESERVED_IDS = {"text", "all", "tokens", "progress", "vision"}
 
 
 class Entry(BaseModel):
@@ -76,8 +71,12 @@ class ImageFolder(Entry):
 class DemoDataset(Entry):
     """A dataset of the demo world, generated on the spot."""
 
-    demo: Literal["docstrings", "requests"] = Field(
-        description="`docstrings`: which library wrote this docstring. `requests`: is this request harmful, in five languages."
+    demo: Literal["docstrings", "requests", "translations", "plans", "diaries", "quiz", "digits", "digit-names"] = (
+        Field(
+            description="`docstrings`: which library wrote this docstring. `requests`: is this request harmful, in five languages; "
+            "`translations`: the English ones, roughly translated. `plans` and `diaries`: the same question of other kinds of text. "
+            "`quiz`: questions with two options. `digits`: images of digits; `digit-names`: what they are called."
+        )
     )
 
 
@@ -97,7 +96,10 @@ class Folder(Entry):
 class DemoModel(Entry):
     """A language model of the demo world, trained on the spot."""
 
-    demo: Literal["small", "large"] = Field(description="Which of the demo's models.")
+    demo: Literal["small", "large", "tuned", "vision"] = Field(
+        description="Which of the demo's models. `tuned`: the large one, tuned to answer questions. `vision`: the large one, "
+        "unchanged, behind a small vision tower."
+    )
 
 
 class SaeRelease(Entry):
@@ -121,13 +123,19 @@ class ControlSae(Entry):
     control: Id = Field(description="Id of the SAE to match; model, layer, site and width are the same as there.")
 
 
+class BorrowedSae(Entry):
+    """An SAE of another model: of the one this model was tuned from, or of the one that is its language tower."""
+
+    borrowed: Id = Field(description="Id of the SAE; layer, site and width are the same as there.")
+
+
 def _source_key(value: Any) -> str | None:
     """The key that tells a source's kind: the first of the known ones that is there."""
     keys = value if isinstance(value, dict) else type(value).model_fields if isinstance(value, Entry) else ()
     return next((key for key in SOURCE_KEYS if key in keys), None)
 
 
-SOURCE_KEYS = ("hub", "file", "saved", "images", "folder", "release", "demo", "control")
+SOURCE_KEYS = ("hub", "file", "saved", "images", "folder", "release", "demo", "control", "borrowed")
 
 DatasetSource = Annotated[
     Annotated[HubDataset, Tag("hub")]
@@ -145,7 +153,8 @@ SaeSource = Annotated[
     Annotated[SaeRelease, Tag("release")]
     | Annotated[Folder, Tag("folder")]
     | Annotated[DemoSae, Tag("demo")]
-    | Annotated[ControlSae, Tag("control")],
+    | Annotated[ControlSae, Tag("control")]
+    | Annotated[BorrowedSae, Tag("borrowed")],
     Discriminator(_source_key),
 ]
 
@@ -157,8 +166,22 @@ class Dataset(Entry):
     """A table of labelled examples."""
 
     source: DatasetSource = Field(description="Where it comes from.")
-    text: str = Field("text", description="Column with the text. A folder of images has none.")
-    label: str = Field("label", description="Column with the label.")
+    text: str = Field(
+        "text",
+        description="Column with the text, or a template of columns such as `Question: {goal} Answer:`. Images have none.",
+    )
+    image: str | None = Field(
+        None,
+        description="Column with an encoded image (PNG, JPEG) in the place of a text: Parquet, saved or from the Hub.",
+    )
+    label: str | None = Field(
+        "label",
+        description="Column with the label. null: there is none, and nothing is probed; models can be asked it as questions.",
+    )
+    columns: list[str] = Field(
+        default_factory=list,
+        description="Further columns to keep as text, for the options and answers of `behaviours`.",
+    )
     id: str | None = Field(None, description="Column with a unique id; without one, the row number is the id.")
     subset: str | None = Field(None, description="Column with the part an example belongs to, such as its language.")
     split: str | None = Field(
@@ -171,6 +194,10 @@ class Dataset(Entry):
         None, ge=10, description="Keep this many examples, drawn by seed, in proportion to label and subset."
     )
     title: str | None = Field(None, description="What to call it in figures and tables; its id otherwise.")
+
+    @property
+    def holds_images(self) -> bool:
+        return isinstance(self.source, ImageFolder) or self.image is not None
 
 
 class Model(Entry):
@@ -199,7 +226,13 @@ class Model(Entry):
         False,
         description="Put each text into the tokenizer's chat template, as what the user says. Only the text is content.",
     )
-    datasets: list[Id] | None = Field(None, description="Datasets this model reads; all of them where absent.")
+    images: bool = Field(
+        False,
+        description="A vision-language model: it reads images too, and what its vision tower says of them is kept beside.",
+    )
+    datasets: list[Id] | None = Field(
+        None, description="Datasets this model reads; where absent all of them, images only with `images`."
+    )
     title: str | None = Field(None, description="What to call it in figures and tables; its id otherwise.")
 
 
@@ -295,10 +328,147 @@ class Probes(Entry):
         None,
         description="Poolings for which `sparse_k`, `regimes` and the path of `l1` are computed; all of them where absent.",
     )
+    datasets: list[Id] | None = Field(
+        None, description="Datasets that are probed; where absent all that have labels. Transfers read others too."
+    )
+    models: list[Id] | None = Field(None, description="Models that are probed; all of them where absent.")
     protocols: list[Literal["paper", "strict"]] = Field(
         ["paper", "strict"], min_length=1, description="`paper`: the published procedure. `strict`: the one to believe."
     )
     strict: Strict = Field(default_factory=Strict, description="Settings of the strict protocol.")
+
+
+# --- behaviours and transfers --------------------------------------------------------------------------------------
+
+
+class Likelihood(Entry):
+    """A model is asked questions with options: its answer is the option that it finds most likely after the prompt."""
+
+    rule: Literal["likelihood"] = Field(description="Which kind it is.")
+    dataset: Id = Field(description="Dataset of questions; its text is the prompt.")
+    model: Id = Field(description="The model that answers.")
+    options: list[str] = Field(
+        min_length=2, description="The options: words, or templates of columns such as `{option_a}`."
+    )
+    answer: str = Field(description="The right one: its text, or its number from 0, as a template such as `{answer}`.")
+    per: Literal["sum", "token", "character"] = Field(
+        "sum", description="What an option's log-likelihood is divided by: nothing, its tokens or its characters."
+    )
+    lead: str = Field(" ", description="What stands between prompt and option.")
+    title: str | None = Field(None, description="What to call it in figures and tables; its id otherwise.")
+
+
+class Generation(Entry):
+    """A model is asked questions: its answer is the text that it goes on with, greedily, up to the end of the line."""
+
+    rule: Literal["generation"] = Field(description="Which kind it is.")
+    dataset: Id = Field(description="Dataset of questions; its text is the prompt.")
+    model: Id = Field(description="The model that answers.")
+    answers: list[str] = Field(min_length=1, description="Right answers, as words or templates of columns.")
+    max_tokens: int = Field(16, ge=1, le=256, description="Tokens to generate at most.")
+    match: Literal["exact", "starts", "contains"] = Field(
+        "exact", description="How it must agree with a right answer, less case, articles and punctuation."
+    )
+    title: str | None = Field(None, description="What to call it in figures and tables; its id otherwise.")
+
+
+Behaviour = Annotated[Likelihood | Generation, Discriminator("rule")]
+
+Selection = Annotated[str, StringConstraints(pattern=r"^(none|l1|top-[1-9][0-9]{0,4})$")]
+
+
+class Transfer(Entry):
+    """What all kinds of transfer have. Classifiers are those of the strict protocol, with its C and inner folds."""
+
+    folds: int = Field(
+        5, ge=2, le=20, description="Every example is tested once, by what is trained without its fold and its group."
+    )
+    saes: list[Id] | None = Field(None, description="SAEs to read; all of the model's where absent, controls left out.")
+    layers: list[Layer] | None = Field(
+        None, description="Layers to read as hidden states; all of the model's where absent."
+    )
+    sae_poolings: list[Pooling] = Field(["sum"], min_length=1, description="As in `probes`; validation chooses.")
+    thresholds: list[Annotated[float, Field(gt=0)] | None] = Field(
+        [1.0], min_length=1, description="As in `probes`; validation chooses."
+    )
+    hidden_poolings: list[Literal["last", "mean", "max"]] = Field(
+        ["last", "mean"], description="As in `probes`; validation chooses."
+    )
+    text: list[Literal["tfidf-word", "tfidf-char"]] = Field(
+        ["tfidf-word", "tfidf-char"], description="TF-IDF beside them; validation chooses."
+    )
+    title: str | None = Field(None, description="What to call it in figures and tables; its id otherwise.")
+
+
+class LanguageTransfer(Transfer):
+    """From each subset of a dataset to each: trained on one language, tested on another."""
+
+    kind: Literal["language"] = Field(description="Which kind it is.")
+    dataset: Id = Field(description="A dataset with subsets.")
+    model: Id = Field(description="The model that reads it.")
+    origin: str | None = Field(None, description="The subset that is shown as the usual origin, such as `en`.")
+    translations: Id | None = Field(
+        None,
+        description="A dataset of the same ids, whose examples are translations; its part of a language is trained on too.",
+    )
+    train_shares: list[Annotated[float, Field(gt=0, lt=1)]] = Field(
+        default_factory=list, description="Also train on these shares of the training size."
+    )
+    selections: list[Selection] = Field(
+        ["none"],
+        min_length=1,
+        description="Which SAE features are weighed: all (`none`), `top-K` by difference of means, or what `l1` leaves in.",
+    )
+
+
+class TaskTransfer(Transfer):
+    """From each dataset to each of the same labels, and from all others to each."""
+
+    kind: Literal["task"] = Field(description="Which kind it is.")
+    datasets: list[Id] = Field(min_length=2, description="Datasets of texts.")
+    model: Id = Field(description="The model that reads them.")
+    labels: dict[Id, dict[str, str]] = Field(
+        default_factory=dict, description="Dataset to {its label: the common label}, where it has its own words."
+    )
+
+
+class ModelTransfer(Transfer):
+    """What models' reading of a question tells about whether another model answers it right."""
+
+    kind: Literal["model"] = Field(description="Which kind it is.")
+    behaviours: list[Id] = Field(default_factory=list, description="Behaviours to predict.")
+    published: dict[Id, Id | None] = Field(
+        default_factory=dict,
+        description="Datasets whose labels say whether a model was right, to that model's id, or null if it is not here.",
+    )
+    models: list[Id] = Field(min_length=1, description="Models whose reading predicts.")
+
+
+class ModalityTransfer(Transfer):
+    """What the language tower of a vision-language model makes of images, also to a classifier that saw text alone."""
+
+    kind: Literal["modality"] = Field(description="Which kind it is.")
+    model: Id = Field(description="A vision-language model.")
+    images: Id = Field(description="Dataset of images.")
+    names: Id | None = Field(None, description="Dataset of texts that name the same labels, to train on for images.")
+
+
+class DictionaryTransfer(Transfer):
+    """What an SAE of one model is worth on its sibling, for each pair of own and borrowed SAEs there is."""
+
+    kind: Literal["dictionary"] = Field(description="Which kind it is.")
+    dataset: Id = Field(description="What both models read.")
+    models: list[Id] = Field(
+        min_length=2, max_length=2, description="The two models, such as the base one and the tuned."
+    )
+
+
+AnyTransfer = Annotated[
+    LanguageTransfer | TaskTransfer | ModelTransfer | ModalityTransfer | DictionaryTransfer, Discriminator("kind")
+]
+
+
+# --- the demo world ------------------------------------------------------------------------------------------------
 
 
 class DemoDocstrings(Entry):
@@ -316,6 +486,7 @@ class DemoRequests(Entry):
     """The request task: harmful or not, the same meanings in five languages."""
 
     meanings: int = Field(240, ge=20, description="Different requests; each is rendered in every language.")
+    others: int = Field(200, ge=20, description="Examples of each of the other kinds of text, in English.")
 
 
 class DemoLanguageModel(Entry):
@@ -344,6 +515,10 @@ class Demo(Entry):
         description="The language models.",
     )
     sae_steps: int = Field(500, ge=1, description="Training steps of each SAE.")
+    questions: int = Field(320, ge=20, description="Questions of the quiz.")
+    tuned_steps: int = Field(100, ge=1, description="Steps by which the large model is tuned.")
+    vision_steps: int = Field(300, ge=1, description="Training steps of the vision tower.")
+    digits: int = Field(600, ge=50, le=1000, description="Images of digits to probe; the tower learns from the others.")
 
 
 class Config(Entry):
@@ -357,180 +532,50 @@ class Config(Entry):
     saes: dict[Id, Sae] = Field(default_factory=dict, description="Sparse autoencoders, by id.")
     capture: Capture = Field(default_factory=Capture, description="How models are run.")
     probes: Probes = Field(default_factory=Probes, description="What is compared, and how.")
+    behaviours: dict[Id, Behaviour] = Field(
+        default_factory=dict, description="Questions that models are asked, by id: which do they answer right?"
+    )
+    transfers: dict[Id, AnyTransfer] = Field(
+        default_factory=dict, description="Transfers by id; each is one matrix of scores."
+    )
     demo: Demo = Field(default_factory=Demo, description="The demo world; matters only to `demo` sources.")
 
-    @model_validator(mode="after")
-    def check(self) -> "Config":
-        problems = list(_problems(self))
-        if problems:
-            raise problems[0]
-        return self
+    def reads(self, model: str, dataset: str) -> bool:
+        """Whether a model reads a dataset."""
+        entry = self.models[model]
+        if entry.datasets is not None:
+            return dataset in entry.datasets
+        return entry.images or not self.datasets[dataset].holds_images
 
+    def borrowed_between(self, models: Collection[str]) -> Iterator[tuple[str, str]]:
+        """Pairs of an SAE of one of the models and its reading on another of them."""
+        for name, sae in self.saes.items():
+            if isinstance(sae.source, BorrowedSae) and sae.source.borrowed in self.saes:
+                home = self.saes[sae.source.borrowed].model
+                if home in models and sae.model in models and home != sae.model:
+                    yield sae.source.borrowed, name
 
-def _problems(config: Config) -> Iterator[UserError]:
-    """What no single key shows: references, repeated entries, and shapes that are known without opening anything."""
-    for section in ("datasets", "models", "saes"):
-        for name in getattr(config, section):
-            if name in RESERVED_IDS or (section == "saes" and re.fullmatch(r"layer-\d+(-tokens)?", name)):
-                yield UserError(f"{section}.{name}", "this id is taken by the workflow itself", "choose another id")
-    for name in config.models:
-        yield from _model_problems(config, name)
-    for name in config.saes:
-        yield from _sae_problems(config, name)
-    for key in (
-        "sae_poolings",
-        "thresholds",
-        "hidden_poolings",
-        "text",
-        "classifiers",
-        "l1_penalties",
-        "sparse_k",
-        "protocols",
-    ):
-        yield from _repeats(f"probes.{key}", getattr(config.probes, key))
-    yield from _repeats("probes.strict.c", config.probes.strict.c)
-    yield from _repeats("demo.docstrings.libraries", config.demo.docstrings.libraries)
+    def models_of(self, transfer: str) -> list[str]:
+        """The models that read for a transfer."""
+        entry = self.transfers[transfer]
+        return list(entry.models) if isinstance(entry, ModelTransfer | DictionaryTransfer) else [entry.model]
 
-
-def _model_problems(config: Config, name: str) -> Iterator[UserError]:
-    model = config.models[name]
-    yield from _repeats(f"models.{name}.layers", model.layers)
-    yield from _repeats(f"models.{name}.token_layers", model.token_layers)
-    for dataset in model.datasets or []:
-        if dataset not in config.datasets:
-            mend = f"use one of: {', '.join(config.datasets)}"
-            yield UserError(f"models.{name}.datasets", f"there is no dataset '{dataset}'", mend)
-    if isinstance(model.source, DemoModel) and model.source.demo not in config.demo.models:
-        yield UserError(
-            f"models.{name}.source.demo", f"demo.models has no '{model.source.demo}'", "add its shape there"
-        )
-    for key, layers in (("layers", model.layers), ("token_layers", model.token_layers)):
-        for layer in layers:
-            yield from _layer_problem(config, f"models.{name}.{key}", layer, name)
-
-
-def _sae_problems(config: Config, name: str) -> Iterator[UserError]:
-    sae = config.saes[name]
-    if sae.model not in config.models:
-        known = ", ".join(config.models) or "none yet"
-        yield UserError(f"saes.{name}.model", f"there is no model '{sae.model}'", f"use one of: {known}")
-        return
-    yield from _layer_problem(config, f"saes.{name}.layer", sae.layer, sae.model)
-    if isinstance(sae.source, ControlSae):
-        yield from _control_problem(config, name, sae.source.control)
-    if isinstance(sae.source, DemoSae) and not isinstance(config.models[sae.model].source, DemoModel):
-        wrong = f"demo SAEs are trained on demo models, and '{sae.model}' is not one"
-        yield UserError(f"saes.{name}.source.demo", wrong, "give a release or a folder")
-
-
-def _control_problem(config: Config, name: str, matched: str) -> Iterator[UserError]:
-    """A control that does not stand beside the SAE it is to match."""
-    key = f"saes.{name}.source.control"
-    other = config.saes.get(matched)
-    if other is None or isinstance(other.source, ControlSae):
-        wrong = f"'{matched}' is a control itself" if other else f"there is no SAE '{matched}'"
-        yield UserError(key, wrong, "name an SAE that is none")
-        return
-    for what in ("model", "layer", "site", "width"):
-        if getattr(config.saes[name], what) != getattr(other, what):
-            mend = f"give both the same {what}"
-            yield UserError(key, f"'{matched}' has another {what}, so there is nothing to match", mend)
-
-
-def _layer_problem(config: Config, key: str, layer: int, model: str) -> Iterator[UserError]:
-    """A layer beyond the depth of a demo model, which is known; that of other models shows when they are opened."""
-    source = config.models[model].source
-    if isinstance(source, DemoModel) and source.demo in config.demo.models:
-        depth = config.demo.models[source.demo].layers
-        if layer >= depth:
-            yield UserError(key, f"layer {layer} is beyond the {depth} layers of '{model}'", f"use 0 to {depth - 1}")
-
-
-def _repeats(key: str, values: list[Any]) -> Iterator[UserError]:
-    for position, value in enumerate(values):
-        if value in values[:position]:
-            yield UserError(key, f"{value} is listed twice", "list it once")
-
-
-# --- reading -------------------------------------------------------------------------------------------------------
-
-
-def parse(raw: dict[str, Any]) -> Config:
-    """The validated config, or a `UserError` about its first problem."""
-    try:
-        return Config.model_validate(raw)
-    except ValidationError as error:
-        raise _first_problem(error) from None
-
-
-def _first_problem(error: ValidationError) -> UserError:
-    """The first of pydantic's findings, as one line that names the key as the user wrote it."""
-    first = error.errors()[0]
-    location = [str(part) for part in first["loc"] if part != "[key]"]
-    if "source" in location:
-        # After `source` pydantic puts the kind it took the source for, which is no key of the user's.
-        del location[location.index("source") + 1 : location.index("source") + 2]
-    wrong, mend = _in_words(first)
-    return UserError(".".join(location) or "config", wrong, mend)
-
-
-def _in_words(detail: Any) -> tuple[str, str]:
-    """What is wrong and the mend, of one of pydantic's findings."""
-    kind, context = detail["type"], detail.get("ctx", {})
-    given = repr(detail["input"])
-    given = given if len(given) <= 60 else given[:57] + "..."
-    if kind == "string_pattern_mismatch" and "[key]" in detail["loc"]:
-        return f"{given} is not an id", "use lower-case letters, digits and single hyphens"
-    known = {
-        "extra_forbidden": ("unknown key", "remove it, or see config/README.md for the keys there are"),
-        "missing": ("this key is missing", "add it; config/README.md shows an example"),
-        "union_tag_not_found": (f"{given} names no kind of source", f"give one of the keys {', '.join(SOURCE_KEYS)}"),
-        "union_tag_invalid": (
-            f"'{context.get('tag')}' is not a kind of source here",
-            f"give one of the keys {context.get('expected_tags')}",
-        ),
-        "string_pattern_mismatch": (
-            f"{given} does not have the form {context.get('pattern')}",
-            "write it in that form",
-        ),
-        "literal_error": (f"{given} is not one of the choices", f"use {context.get('expected')}"),
-    }
-    message = detail["msg"][0].lower() + detail["msg"][1:]
-    other = (f"{given} will not do: {message}", "correct the value; config/README.md describes the key")
-    return known.get(kind, other)
-
-
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML as everyone reads it, but a key given twice in one mapping is an error and not a silent choice."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if isinstance(key, Hashable):
-                if key in seen:
-                    line = key_node.start_mark.line + 1
-                    raise UserError(
-                        f"{key_node.start_mark.name}, line {line}",
-                        f"the key '{key}' is given twice",
-                        "keep one of them",
-                    )
-                seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-def check_files(paths: list[Path]) -> None:
-    """Refuse what merging config files would hide: unreadable YAML, no mapping at the top, a key given twice."""
-    for path in paths:
-        try:
-            with path.open(encoding="utf-8") as handle:
-                content = yaml.load(handle, _UniqueKeyLoader)  # noqa: S506 - a SafeLoader
-        except FileNotFoundError:
-            raise UserError(str(path), "there is no such config file", "check the path") from None
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise UserError(str(path), f"not readable as YAML ({error})", "correct the file") from None
-        if not isinstance(content, dict):
-            raise UserError(str(path), "a config file holds a mapping of keys", "start from config/config.yaml")
+    def datasets_of(self, transfer: str) -> list[str]:
+        """The datasets that are read for a transfer."""
+        found: list[str | None]
+        match self.transfers[transfer]:
+            case LanguageTransfer(dataset=dataset, translations=translations):
+                found = [dataset, translations]
+            case TaskTransfer(datasets=datasets):
+                found = [*datasets]
+            case ModalityTransfer(images=images, names=names):
+                found = [images, names]
+            case DictionaryTransfer(dataset=dataset):
+                found = [dataset]
+            case ModelTransfer(behaviours=behaviours, published=published):
+                found = [self.behaviours[name].dataset for name in behaviours if name in self.behaviours]
+                found += published
+        return list(dict.fromkeys(name for name in found if name is not None))
 
 
 # --- documentation -------------------------------------------------------------------------------------------------
@@ -543,6 +588,13 @@ SECTIONS: list[type[BaseModel]] = [
     Capture,
     Probes,
     Strict,
+    Likelihood,
+    Generation,
+    LanguageTransfer,
+    TaskTransfer,
+    ModelTransfer,
+    ModalityTransfer,
+    DictionaryTransfer,
     Demo,
     DemoDocstrings,
     DemoRequests,
@@ -559,6 +611,8 @@ SOURCES: list[type[BaseModel]] = [
     DemoModel,
     SaeRelease,
     DemoSae,
+    ControlSae,
+    BorrowedSae,
 ]
 BEGIN, END = "<!-- keys: written by python -m tessera.config -->", "<!-- end of keys -->"
 

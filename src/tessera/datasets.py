@@ -13,7 +13,6 @@ examples have the same hash whatever file they came from.
 import hashlib
 import json
 import logging
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -26,12 +25,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from tessera import drawing, examples, sources
 from tessera.errors import UserError
 from tessera.files import replacing, write_json
+from tessera.groups import codes, grouped, hashed, reading, renumbered
 
 # Why a row is left out. A row is counted under the first reason that holds.
 REASONS = (
@@ -43,6 +41,8 @@ REASONS = (
     "missing subset",
     "class with one member",
 )
+# The label of every example of a dataset that has none.
+UNLABELLED = ""
 NAMED = 20  # how many examples a record names for each finding
 
 # Small enough for a row group of long texts or images to stay within the 2 GB that an Arrow column can hold.
@@ -93,7 +93,7 @@ def build(
     exclusions = _exclusions(rows, reasons)
     kept = np.flatnonzero(reasons < 0)
     _check_classes(name, rows, kept, exclusions)
-    duplicates = _codes([rows.keys[row] for row in kept])
+    duplicates = codes([rows.keys[row] for row in kept])
     groups = grouped([duplicates, _user_groups(rows.raw)[kept]])
     drawn = None
     if entry["max_examples"] is not None and len(kept) > entry["max_examples"]:
@@ -134,8 +134,10 @@ def _modality(raw: sources.Raw) -> str:
 
 
 def _rows(name: str, raw: sources.Raw) -> Rows:
-    labels, label_codes = _named_codes(raw.columns["label"])
-    _check_spelling(f"datasets.{name}.label", labels)
+    labels, label_codes = [UNLABELLED], np.zeros(raw.rows, dtype=np.int64)
+    if "label" in raw.columns:
+        labels, label_codes = _named_codes(raw.columns["label"])
+        _check_spelling(f"datasets.{name}.label", labels)
     subsets, subset_codes = ["all"], np.zeros(raw.rows, dtype=np.int64)
     if "subset" in raw.columns:
         subsets, subset_codes = _named_codes(raw.columns["subset"])
@@ -170,21 +172,7 @@ def _keys(raw: sources.Raw) -> list[bytes | None]:
     if raw.images is not None:
         return list(raw.images.digests)
     texts = (text for chunk in raw.columns["text"].chunks for text in chunk.to_pylist())
-    return [None if text is None else _hashed(reading(text)) for text in texts]
-
-
-def reading(text: str) -> str:
-    """What a text says to a reader: in NFKC, case folded, with single spaces for all white space. Empty for blank."""
-    if text.isascii():
-        folded = text.lower()
-    else:
-        # Folding can undo the normal form, so it stands between two.
-        folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
-    return " ".join(folded.split())
-
-
-def _hashed(text: str) -> bytes:
-    return hashlib.blake2b(text.encode(), digest_size=16).digest() if text else b""
+    return [None if text is None else hashed(reading(text)) for text in texts]
 
 
 def _named_codes(column: pa.ChunkedArray) -> tuple[list[str], Integers]:
@@ -252,7 +240,7 @@ def _check_classes(name: str, rows: Rows, kept: Integers, exclusions: dict[str, 
     classes = np.unique(rows.label_codes[kept])
     if len(classes) == 0:
         raise UserError(f"datasets.{name}", f"no example is left; {left_out}", "check the columns")
-    if len(classes) == 1:
+    if len(classes) == 1 and rows.labels != [UNLABELLED]:
         only = rows.labels[classes[0]]
         raise UserError(
             f"datasets.{name}.label", f"only the class '{only}' is left; {left_out}", "give at least two classes"
@@ -260,34 +248,6 @@ def _check_classes(name: str, rows: Rows, kept: Integers, exclusions: dict[str, 
 
 
 # --- groups and drawing ----------------------------------------------------------------------------------------------
-
-
-def _codes(keys: list[bytes | None]) -> Integers:
-    return np.asarray(pa.array(keys, pa.binary()).dictionary_encode().indices, dtype=np.int64)
-
-
-def grouped(memberships: list[Integers]) -> Integers:
-    """Groups of examples that share a code in any of the lists, transitively; -1 in a list shares nothing.
-
-    Examples and codes are the two sides of a graph, and its connected parts are the groups.
-    """
-    n = size = len(memberships[0])
-    ends: list[tuple[Integers, Integers]] = []
-    for codes in memberships:
-        have = np.flatnonzero(codes >= 0)
-        ends.append((have, size + codes[have]))
-        size += int(codes.max(initial=-1)) + 1
-    starts, stops = (np.concatenate(side) for side in zip(*ends, strict=True))
-    graph = coo_array((np.ones(len(starts), dtype=np.int8), (starts, stops)), shape=(size, size))
-    return renumbered(connected_components(graph, directed=False)[1][:n])
-
-
-def renumbered(groups: Integers) -> Integers:
-    """The same groups, numbered from 0 in the order of their first members."""
-    _, first, inverse = np.unique(groups, return_index=True, return_inverse=True)
-    rank = np.empty(len(first), dtype=np.int64)
-    rank[np.argsort(first)] = np.arange(len(first))
-    return rank[inverse]
 
 
 def _draw(name: str, rows: Rows, kept: Integers, units: Integers, *, total: int, seed: int) -> npt.NDArray[np.bool_]:
@@ -315,10 +275,11 @@ def _draw(name: str, rows: Rows, kept: Integers, units: Integers, *, total: int,
 def _write(rows: Rows, kept: Integers, groups: Integers, table_path: Path | str) -> str:
     """Write the table, and return the sha256 of its examples.
 
-    That is the hash of one line a row: the JSON list of id, text, label, subset, split and group, in UTF-8 and without
-    spaces. In the place of an image stands the sha256 of its encoded bytes.
+    That is the hash of one line a row: the JSON list of id, text, label, subset, split, group and further columns, in UTF-8
+    and without spaces. In the place of an image stands the sha256 of its encoded bytes.
     """
-    schema = examples.schema(_modality(rows.raw))
+    further = [role.removeprefix(sources.FURTHER) for role in rows.raw.columns if role.startswith(sources.FURTHER)]
+    schema = examples.schema(_modality(rows.raw), further)
     digest = hashlib.sha256()
     with (
         replacing(table_path) as partial,
@@ -346,16 +307,21 @@ def _batches(rows: Rows, kept: Integers, groups: Integers, schema: pa.Schema) ->
             subsets.take(rows.subset_codes[here]),
             pa.nulls(len(here), pa.string()) if splits is None else _blank_as_null(splits.take(here)),
             pa.array(groups[start : start + ROWS_PER_GROUP], pa.int64()),
+            *(
+                raw.columns[role].combine_chunks().take(here)
+                for role in raw.columns
+                if role.startswith(sources.FURTHER)
+            ),
         ]
         yield pa.record_batch([column.cast(type_) for column, type_ in zip(columns, schema.types, strict=True)], schema)
 
 
 def _content(raw: sources.Raw) -> Callable[[Integers], pa.Array]:
-    """What fetches the content of some rows. Images are read from disk a second time, and never held all at once."""
+    """What fetches the content of some rows. Images of a folder are read from disk a second time, and never held all at once."""
     images = raw.images
     if images is None:
         return raw.columns["text"].combine_chunks().take
-    return lambda here: pa.array([images.paths[row].read_bytes() for row in here], pa.binary())
+    return lambda here: pa.array([images.encoded(int(row)) for row in here], pa.binary())
 
 
 def _blank_as_null(column: pa.Array) -> pa.Array:
@@ -368,7 +334,11 @@ def _counts(rows: Rows, kept: Integers) -> dict[str, Any]:
     by_subset: dict[str, dict[str, int]] = {}
     for (subset, label), n in sorted(Counter(zip(subsets, labels, strict=True)).items()):
         by_subset.setdefault(subset, {})[label] = n
-    return {"labels": dict(Counter(labels)), "subsets": dict(Counter(subsets)), "labels_by_subset": by_subset}
+    return {
+        "labels": {} if rows.labels == [UNLABELLED] else dict(Counter(labels)),
+        "subsets": dict(Counter(subsets)),
+        "labels_by_subset": by_subset,
+    }
 
 
 def _repetitions(rows: Rows, kept: Integers, duplicates: Integers) -> dict[str, Any]:

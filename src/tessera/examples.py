@@ -1,11 +1,12 @@
 """The dataset table as every later stage sees it.
 
 A dataset on disk is a Parquet file with one fixed schema, one row an example, in the order of its source; its content
-is a column `text` or a column `image`, never both. Nearly every job reads one, so this module knows nothing of where
+is a column `text` or a column `image`, never both. Further columns that a config asks for are text, and behind the others. Nearly every job reads one, so this module knows nothing of where
 tables come from, and imports nothing heavier than pyarrow and numpy.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,15 @@ import pyarrow.parquet as pq
 _CONTENT = {"text": pa.string(), "image": pa.binary()}
 
 
-def schema(modality: str) -> pa.Schema:
-    """The one schema of a dataset table; `modality` is "text" or "image" and names the column with the content."""
+# Formats of images that Pillow decodes by itself; others hand the file to a program, such as EPS to Ghostscript.
+IMAGE_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+
+# What the name of a further column begins with, so that no user's column is taken for one of ours.
+FURTHER = "column."
+
+
+def schema(modality: str, further: Sequence[str] = ()) -> pa.Schema:
+    """The schema of a dataset table; `modality` is "text" or "image" and names the column with the content."""
     return pa.schema(
         [
             pa.field("id", pa.string(), nullable=False),
@@ -26,6 +34,7 @@ def schema(modality: str) -> pa.Schema:
             pa.field("subset", pa.string(), nullable=False),
             pa.field("split", pa.string()),
             pa.field("group", pa.int64(), nullable=False),
+            *(pa.field(f"{FURTHER}{name}", pa.string()) for name in further),
         ]
     )
 
@@ -35,7 +44,8 @@ class Table:
     """A dataset in memory, one entry per example in every field. One of `texts` and `images` is None.
 
     `labels` and `subsets` are object arrays of str: numpy's own string type drops trailing NUL characters.
-    Examples of one `groups` value must never be on both sides of a split.
+    Examples of one `groups` value must never be on both sides of a split. A dataset without labels has the label "" everywhere.
+    `columns` are the further ones, by the name that the user knows.
     """
 
     ids: list[str]
@@ -45,6 +55,7 @@ class Table:
     subsets: npt.NDArray[np.object_]
     splits: list[str | None]
     groups: npt.NDArray[np.int64]
+    columns: dict[str, list[str | None]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -65,4 +76,9 @@ def read(table_path: Path | str) -> Table:
         splits=table["split"].to_pylist(),
         # Not pyarrow's own `to_numpy`, which imports pandas.
         groups=np.array(table["group"].to_pylist(), dtype=np.int64),
+        columns={
+            name.removeprefix(FURTHER): table[name].to_pylist()
+            for name in table.column_names
+            if name.startswith(FURTHER)
+        },
     )

@@ -1,7 +1,7 @@
-"""What a run says, in three findings of a sentence or two, each with the numbers it stands on.
+"""What a run says, in three findings of a sentence or two, each with the numbers it stands on; and a fourth where it transfers.
 
 The three are always the same questions: do SAE features beat the best plain baseline, what do pooling, threshold and
-layer do, and how optimistic is the paper's protocol. A finding never says more than its interval: an advantage whose
+layer do, and how optimistic is the paper's protocol. The fourth is that of `tessera.transfer_findings`. A finding never says more than its interval: an advantage whose
 95 % interval holds zero "cannot be told", and so does a question that a run does not answer, with the reason.
 
 To win is to beat every plain baseline there is, and to lose is to lose to one of them; the one named is the one that
@@ -14,8 +14,9 @@ from typing import Any
 
 import pandas as pd
 
-from tessera import files
-from tessera.results import ARMS, Tables, Titles, groups_of, load, rows_of
+from tessera import files, transfer_findings, transfer_results
+from tessera.results import ARMS, Tables, groups_of, load, rows_of
+from tessera.transfer_results import Titles
 
 Finding = dict[str, Any]
 
@@ -32,7 +33,10 @@ def derive(tables: Tables) -> list[Finding]:
 
 def write(tables_folder: Path | str, titles: Titles, path: Path | str) -> None:
     """Derive the findings from the tables in a folder and write them to `path` as JSON."""
-    files.write_json(path, derive(load(tables_folder, titles)))
+    found = derive(load(tables_folder, titles))
+    if titles.get("transfers"):
+        found.append(transfer_findings.transfer(transfer_results.load(tables_folder, titles)))
+    files.write_json(path, found)
 
 
 def untold(title: str, why: str) -> Finding:

@@ -1,7 +1,7 @@
 """A language model brought from the Hub, a folder or the demo world into results/models/.
 
-What is kept is a Hugging Face folder of config, tokenizer and safetensors: nothing that could run. Weights that exist
-only as a pickle, and configs that ask for code of their own, are refused.
+What is kept is a Hugging Face folder of config, tokenizer or processor, and safetensors: nothing that could run. Weights
+that exist only as a pickle, and configs that ask for code of their own, are refused.
 """
 
 import shutil
@@ -14,6 +14,7 @@ from tessera.errors import UserError
 from tessera.files import read_json
 from tessera.hub import hub_trouble
 from tessera.snapshots import bring, write_record
+from tessera.vision import feature_size, reads_images
 
 ALLOWED = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
@@ -51,6 +52,8 @@ def store(name: str, source: dict[str, str], folder: Path, given: Path | None) -
         "context": getattr(text, "max_position_embeddings", None),
         "vocabulary": text.vocab_size,
     }
+    if reads_images(config):
+        shapes |= {"modality": "vision", "text_model_type": text.model_type, "vision_size": feature_size(config)}
     write_record(folder, source, given, shapes)
 
 

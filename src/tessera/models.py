@@ -4,6 +4,9 @@ What a block returns is read by a hook on it, because the `hidden_states` that a
 The block list is found by its shape (the one module list as long as the config says the model is deep), not by a table of
 model names. The forward stops at the deepest place that is read: deeper blocks are dropped when the model is opened, and
 neither logits nor a cache is ever computed.
+
+In a vision-language model the blocks are those of its language tower. Texts are read by that tower alone, just as the
+language model that it is would read them; images take the whole model.
 """
 
 from collections.abc import Iterable, Sequence
@@ -20,7 +23,9 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from tessera.errors import UserError
 from tessera.files import sha256_text
-from tessera.sites import attach
+from tessera.plan import VISION
+from tessera.sites import attach, attach_before
+from tessera.vision import Images, Picture, feature_size, projector
 
 # Model types whose attention scores are soft-capped, which only the eager implementation does in every release.
 SOFT_CAPPED = {"gemma2"}
@@ -41,18 +46,22 @@ class _Enough(Exception):  # noqa: N818 - not an error
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """One text as the model reads it. `content` marks the positions that are the text's own: no special tokens, no template."""
+    """One example as the model reads it. `content` marks the positions that are its own: no special tokens, no template.
+
+    Of an image these are the positions at which the model puts what it makes of `picture`.
+    """
 
     ids: npt.NDArray[np.int32]
     content: npt.NDArray[np.bool_]
     truncated: bool
+    picture: Picture | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
 
 
 class LanguageModel:
-    """A model and its tokenizer, opened for reading at `places`."""
+    """A model and its tokenizer, opened for reading texts or images at `places`."""
 
     def __init__(
         self,
@@ -64,40 +73,33 @@ class LanguageModel:
         device: str,
         key: str,
         chat: bool = False,
+        images: bool = False,
     ):
         # A capture shows one bar, its own; the loader's bar over a model's tensors would say nothing beside it.
         transformers.utils.logging.disable_progress_bar()
         self.places = tuple(sorted(set(places)))
         self.folder, self.device, self.dtype, self.key = folder, device, dtype, key
         self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        self.template = ChatTemplate(self.tokenizer, key) if chat else None
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        if config.model_type in SOFT_CAPPED and attention != "eager":
-            wrong = (
-                f"{config.model_type} caps its attention scores, and '{attention}' may leave that out without a word"
-            )
-            raise UserError(f"{key}.attention", wrong, "set it to eager")
-        model = AutoModel.from_pretrained(
-            folder,
-            config=config,
-            dtype=getattr(torch, dtype),
-            attn_implementation=attention,
-            local_files_only=True,
-            trust_remote_code=False,
-            use_safetensors=True,
-        )
-        if model.config._attn_implementation != attention:
-            wrong = f"the model runs '{model.config._attn_implementation}' attention where '{attention}' was asked for"
-            raise UserError(f"{key}.attention", wrong, "choose the one it runs")
-        self.context = int(getattr(config, "max_position_embeddings", 0) or 0)
-        blocks = find_blocks(model, config.num_hidden_layers)
-        deepest = self.places[-1][0]
+        text = config.get_text_config()
+        self.context = int(getattr(text, "max_position_embeddings", 0) or 0)
+        # What a template puts around a text has no place around an image.
+        self.template = ChatTemplate(self.tokenizer, key) if chat and not images else None
+        self.images = Images(folder, config, key, context=self.context) if images else None
+        model = open_model(folder, config, dtype=dtype, attention=attention, key=key)
+        self.tower: Any = language_tower(model)
+        blocks = find_blocks(self.tower, text.num_hidden_layers)
+        deepest = max((layer for layer, site in self.places if site != VISION), default=-1)
         if deepest >= len(blocks):
             wrong = f"layer {deepest} is beyond its {len(blocks)} layers"
             raise UserError(f"{key}.layers", wrong, f"use 0 to {len(blocks) - 1}")
+        if self.images is None and any(site == VISION for _, site in self.places):
+            raise UserError(f"{key}.images", "a vision tower reads no texts", "ask for it on image datasets alone")
         del blocks[deepest + 1 :]
         self.blocks = blocks
-        self.model = model.eval().requires_grad_(False).to(device)
+        # Texts need none of the rest.
+        reads: Any = self.tower if self.images is None else model
+        self.model = reads.eval().requires_grad_(False).to(device)
         pad = self.tokenizer.pad_token_id
         self.pad_id = pad if pad is not None else (self.tokenizer.eos_token_id or 0)
         self.special_ids = np.array(sorted(self.tokenizer.all_special_ids), dtype=np.int32)
@@ -107,7 +109,26 @@ class LanguageModel:
         """Whether its blocks subtract the mean of what they read, so that centring what is written changes nothing."""
         return any(isinstance(module, nn.LayerNorm) for module in self.blocks.modules())
 
+    def size(self, site: str) -> int:
+        """How many numbers stand at a site of hidden states."""
+        config = self.model.config
+        return feature_size(config) if site == VISION else int(config.get_text_config().hidden_size)
+
+    @property
+    def vocabulary(self) -> int:
+        """How many tokens have a vector; a tokenizer may know more."""
+        return int(self.tower.get_input_embeddings().num_embeddings)
+
     # --- tokens ---
+
+    def see(self, pictures: Sequence[Picture]) -> list[Tokens]:
+        """Each image's tokens, in the model's own minimal prompt."""
+        assert self.images is not None  # noqa: S101 - a model that is to read images is opened for that
+        seen = [self.images.ids(picture) for picture in pictures]
+        return [
+            Tokens(ids, ids == self.images.token_id, truncated=False, picture=picture)
+            for ids, picture in zip(seen, pictures, strict=True)
+        ]
 
     def tokenize(self, texts: Sequence[str], max_length: int) -> list[Tokens]:
         """Each text's tokens as the model is meant to see them, cut at the end of the text.
@@ -168,18 +189,18 @@ class LanguageModel:
 
     @torch.inference_mode()
     def read(self, batch: Sequence[Tokens]) -> dict[Place, Tensor]:
-        """Place -> what is there [texts, length, size], for a batch padded on the right."""
-        length = max(map(len, batch))
-        ids = np.full((len(batch), length), self.pad_id, dtype=np.int64)
-        mask = np.zeros((len(batch), length), dtype=np.int64)
-        for row, tokens in enumerate(batch):
-            ids[row, : len(tokens)] = tokens.ids
-            mask[row, : len(tokens)] = 1
+        """Place -> what is there [examples, length, size], for a batch padded on the right."""
+        given = self._inputs(batch)
         found: dict[Place, Tensor] = {}
-        hooks = [attach(self.blocks[place[0]], place[1], self._keep(place, found), self.key) for place in self.places]
+        hooks = [
+            attach(self.blocks[layer], site, self._keep((layer, site), found), self.key)
+            for layer, site in self.places
+            if site != VISION
+        ]
+        if self.images is not None:
+            hooks.append(attach_before(projector(self.model), self._keep_features(content_mask(batch), found)))
         try:
-            on_device = (torch.from_numpy(values).to(self.device) for values in (ids, mask))
-            self.model(**dict(zip(("input_ids", "attention_mask"), on_device, strict=True)), **self._no_cache())
+            self.model(**given, **self._no_cache())
         except _Enough:
             pass
         finally:
@@ -187,14 +208,36 @@ class LanguageModel:
                 hook.remove()
         return found
 
+    def _inputs(self, batch: Sequence[Tokens]) -> dict[str, Tensor]:
+        length = max(map(len, batch))
+        ids = np.full((len(batch), length), self.pad_id, dtype=np.int64)
+        mask = np.zeros((len(batch), length), dtype=np.int64)
+        for row, tokens in enumerate(batch):
+            ids[row, : len(tokens)] = tokens.ids
+            mask[row, : len(tokens)] = 1
+        given = {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
+        if self.images is not None:
+            given |= self.images.inputs([tokens.picture for tokens in batch if tokens.picture is not None], length)
+        return {name: values.to(self.device) for name, values in given.items()}
+
     def _no_cache(self) -> dict[str, bool]:
-        return {"use_cache": False} if hasattr(self.model.config, "use_cache") else {}
+        return {"use_cache": False} if hasattr(self.tower.config, "use_cache") else {}
 
     def _keep(self, place: Place, found: dict[Place, Tensor]) -> Any:
         def keep(states: Tensor) -> None:
             found[place] = states
             if len(found) == len(self.places):
                 raise _Enough
+
+        return keep
+
+    def _keep_features(self, content: npt.NDArray[np.bool_], found: dict[Place, Tensor]) -> Any:
+        def keep(features: Tensor) -> None:
+            assert self.images is not None  # noqa: S101 - only they have a projector
+            placed = self.images.placed(features, content)
+            for place in self.places:
+                if place[1] == VISION:
+                    self._keep(place, found)(placed)
 
         return keep
 
@@ -237,6 +280,46 @@ class ChatTemplate:
     def _render(self, text: str) -> str:
         said = [{"role": "user", "content": text}]
         return str(self.tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=True))
+
+
+def open_model(folder: Path, config: transformers.PreTrainedConfig, *, dtype: str, attention: str, key: str) -> Any:
+    """The model without its head, with the attention that was asked for in every part, or a `UserError`."""
+    text = config.get_text_config()
+    if text.model_type in SOFT_CAPPED and attention != "eager":
+        wrong = f"{text.model_type} caps its attention scores, and '{attention}' may leave that out without a word"
+        raise UserError(f"{key}.attention", wrong, "set it to eager")
+    if text is not config and getattr(text, "use_bidirectional_attention", None):
+        # Some models say so of a language tower, whose texts some implementations of attention would then read in both
+        # directions. For an image and its prompt the model has a mask that says the same.
+        text.use_bidirectional_attention = False
+    model = AutoModel.from_pretrained(
+        folder,
+        config=config,
+        dtype=getattr(torch, dtype),
+        attn_implementation=attention,
+        local_files_only=True,
+        trust_remote_code=False,
+        use_safetensors=True,
+    )
+    for part in (model, language_tower(model), getattr(model, "vision_tower", model)):
+        runs = part.config._attn_implementation
+        if runs != attention:
+            wrong = f"its {type(part).__name__} runs '{runs}' attention where '{attention}' was asked for"
+            raise UserError(f"{key}.attention", wrong, "choose the one it runs")
+    return model
+
+
+def content_mask(batch: Sequence[Tokens]) -> npt.NDArray[np.bool_]:
+    """Which positions of a padded batch are content."""
+    mask = np.zeros((len(batch), max(map(len, batch))), dtype=bool)
+    for row, tokens in enumerate(batch):
+        mask[row, : len(tokens)] = tokens.content
+    return mask
+
+
+def language_tower(model: Any) -> Any:
+    """What of a model reads words: a part of it in a model that reads more than words, else all of it."""
+    return getattr(model, "language_model", model)
 
 
 def find_blocks(model: nn.Module, depth: int) -> nn.ModuleList:

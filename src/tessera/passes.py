@@ -18,7 +18,7 @@ from torch import Tensor
 from tessera.columns import Array
 from tessera.errors import UserError
 from tessera.health import Sample
-from tessera.models import LanguageModel, Place, Tokens
+from tessera.models import LanguageModel, Place, Tokens, content_mask
 from tessera.plan import Head
 from tessera.saes import WEIGHTS, Features, Sae, read_config
 
@@ -211,14 +211,6 @@ def _out_of_memory(error: BaseException) -> bool:
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(
         words in told for words in ("out of memory", "can't allocate memory")
     )
-
-
-def content_mask(batch: Sequence[Tokens]) -> Array:
-    """Which positions of a padded batch are content."""
-    mask = np.zeros((len(batch), max(map(len, batch))), dtype=bool)
-    for row, tokens in enumerate(batch):
-        mask[row, : len(tokens)] = tokens.content
-    return mask
 
 
 def pooled(states: Tensor, content: Tensor) -> dict[str, Array]:

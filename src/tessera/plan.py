@@ -19,7 +19,7 @@ CLAIM = "heads.json"
 
 @dataclass(frozen=True, order=True)
 class Head:
-    """A place to read: a site of a layer, as it is (`sae` is None) or through an SAE.
+    """A place to read: a site of a layer, or the vision tower, as it is (`sae` is None) or through an SAE.
 
     Of hidden states three poolings are kept, or with `every_token` the states themselves. A control has in each token as
     many features as the SAE `matched`.
@@ -44,6 +44,15 @@ class Head:
 
 def hidden_head(layer: int) -> Head:
     return Head(f"layer-{layer}", layer)
+
+
+# The site of what a vision tower says of an image, before the language tower reads it.
+VISION = "vision_tower"
+
+
+def vision_head() -> Head:
+    """The vision tower's own features of an image; texts have none."""
+    return Head("vision", 0, site=VISION)
 
 
 # How the states of every token become one vector: by a query that a probe learns.

@@ -14,8 +14,8 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from tessera.models import LanguageModel, Tokens
-from tessera.passes import Reader, content_mask, multiplying_in
+from tessera.models import LanguageModel, Tokens, content_mask
+from tessera.passes import Reader, multiplying_in
 
 
 def flipped_shares(reader: Reader, batches: Sequence[Sequence[Tokens]]) -> dict[str, float]:
@@ -98,14 +98,18 @@ class Weights:
         for path in sorted(model.folder.glob("*.safetensors")):
             file = safe_open(path, framework="pt")
             self.files.update(dict.fromkeys(file.keys(), file))
-        # A causal model's files name the parameters of the model inside it with a prefix.
-        self.prefixes = ("", f"{model.model.base_model_prefix}.", "model.")
+        # A causal model's files name the parameters of the model inside it with a prefix; so do those of a vision-language
+        # model, for the language tower that alone reads texts.
+        towers = ("language_model.model.", "language_model.", "model.language_model.")
+        self.prefixes = ("", f"{model.model.base_model_prefix}.", "model.", *towers)
 
     def exact(self, parameter: nn.Parameter) -> Tensor:
         """What is in the files. A parameter that transformers puts together from several there is taken as it is."""
         name = self.names[id(parameter)]
-        for prefix in self.prefixes:
-            key = prefix + name
+        # Files of vision-language models may know one more level within their towers than the model has.
+        deeper = name.replace("language_model.", "language_model.model.", 1)
+        deeper = deeper.replace("vision_tower.", "vision_tower.vision_model.", 1)
+        for key in (prefix + spelt for spelt in (name, deeper) for prefix in self.prefixes):
             if key in self.files and self.files[key].get_slice(key).get_shape() == list(parameter.shape):
                 found: Tensor = self.files[key].get_tensor(key).to(parameter.device, torch.float32)
                 return found

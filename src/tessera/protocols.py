@@ -104,14 +104,14 @@ class Protocol:
     score: Callable[[Array, Array, int], float]
     regression: Callable[[Sequence[Scaling]], list[Grid]]
 
-    def grids(self, arm: Arm, penalty: float | None) -> list[Grid]:
-        """What inner folds choose from for an arm."""
+    def grids(self, arm: Arm, penalties: Sequence[float]) -> list[Grid]:
+        """What inner folds choose from for an arm; `penalties` are those of L1."""
         if arm.classifier == "majority":
             return [Grid(solvers.majority, [1.0])]
         if arm.classifier == "tree":
             return [Grid(classifiers.trees, classifiers.SHAPES)]
         if arm.classifier == "l1":
-            return [Grid(classifiers.lasso, [penalty], "penalty")]
+            return [Grid(classifiers.lasso, penalties, "penalty")]
         return self.regression(arm.scalings)
 
 
@@ -176,13 +176,13 @@ class Result:
 
 
 class Probe:
-    """An arm under a protocol on a dataset. `penalty` is that of L1."""
+    """An arm under a protocol on a dataset. Of the `penalties` of L1 inner folds choose one."""
 
     def __init__(
-        self, arm: Arm, protocol: Protocol, codes: Array, n_classes: int, penalty: float | None = None
+        self, arm: Arm, protocol: Protocol, codes: Array, n_classes: int, penalties: Sequence[float] = ()
     ) -> None:
         self.arm, self.protocol, self.codes, self.n_classes = arm, protocol, codes, n_classes
-        self.grids = protocol.grids(arm, penalty)
+        self.grids = protocol.grids(arm, penalties)
 
     def results(self, splits: list[Split]) -> list[Result | Failed]:
         """The result of each split. The choice is made on the training part before anything looks at the test part.
@@ -330,7 +330,8 @@ def _results(
 
 
 def _probe(variant: Variant, protocol: Protocol, labels: Array, n_classes: int) -> Probe:
-    return Probe(variant.make(labels), protocol, labels, n_classes, variant.penalty)
+    penalties = () if variant.penalty is None else (variant.penalty,)
+    return Probe(variant.make(labels), protocol, labels, n_classes, penalties)
 
 
 def _cells(

@@ -121,19 +121,23 @@ class Tables:
 
 def load(folder: Path | str, titles: Titles) -> Tables:
     """The tables of a run from the .parquet files of that name in `folder`."""
-    return Tables(**{name: _read(Path(folder) / f"{name}.parquet", name) for name in NUMBERS}, titles=titles)
+    return Tables(
+        **{name: read_table(Path(folder) / f"{name}.parquet", WORDS[name], NUMBERS[name]) for name in NUMBERS},
+        titles=titles,
+    )
 
 
-def _read(path: Path, name: str) -> pd.DataFrame:
+def read_table(path: Path, words: list[str], numbers: list[str]) -> pd.DataFrame:
+    """A table of a run, which must have these columns of words and of numbers."""
     try:
         table = pd.read_parquet(path)
     except FileNotFoundError:
         raise UserError(str(path), "there is no such table", "run the workflow up to its tables first") from None
-    missing = [column for column in [*WORDS[name], *NUMBERS[name]] if column not in table.columns]
+    missing = [column for column in [*words, *numbers] if column not in table.columns]
     if missing:
         raise UserError(str(path), f"the columns {', '.join(missing)} are missing", "delete the file and run again")
     # A column that holds nothing but nulls has no type of its own in the file.
-    return table.astype(dict.fromkeys(NUMBERS[name], "float64"))
+    return table.astype(dict.fromkeys(numbers, "float64"))
 
 
 def chosen_within(cells: pd.DataFrame, part: list[str]) -> pd.DataFrame:

@@ -24,6 +24,9 @@ def store(
     if "control" in source:
         assert given is not None  # noqa: S101 - the rule gives it the SAE to match
         controls.write(given, folder, seed)
+    elif "borrowed" in source:
+        assert given is not None  # noqa: S101 - the rule gives it the SAE to borrow
+        bring(given, folder, (CONFIG, WEIGHTS))
     elif "demo" in source:
         assert given is not None  # noqa: S101 - the rule gives it what the demo has trained
         # Saved by sae-lens a moment ago; it would write the same bytes again.
@@ -33,7 +36,13 @@ def store(
     _check(folder, key, entry, read_json(model_record))
     raw = read_json(folder / CONFIG)
     shapes = {name: raw[name] for name in ("architecture", "d_in", "d_sae")}
-    write_record(folder, source, None if "control" in source else given, {**shapes, "layer": entry["layer"]})
+    # What was measured of another SAE, or on another model, is not said of this one.
+    write_record(
+        folder,
+        source,
+        None if "control" in source or "borrowed" in source else given,
+        {**shapes, "layer": entry["layer"]},
+    )
 
 
 def _bring(key: str, source: dict[str, Any], folder: Path, given: Path | None) -> None:

@@ -59,6 +59,10 @@ def load(
     if not content.tensors:
         wrong = f"no probe came of its input ({content.about['reason']})"
         raise UserError(str(path), wrong, "use the probe of another input")
+    if "images" in content.about.get("reading", {}):
+        raise UserError(
+            str(path), "it was trained on images, and only texts can be given here", "use one trained on texts"
+        )
     folders = [Path(results)] if results is not None else list(Path(path).resolve().parents)
     snapshots = _snapshots(str(path), content.about["snapshots"], folders)
     return SavedProbe(content, snapshots, device, batch_tokens)

@@ -6,6 +6,8 @@ The names are those of TransformerLens, and so of most published SAEs:
 - `mlp_out`: what the MLP adds to the residual stream; where its output is normalised first (Gemma), after that.
 - `attn_z`: the heads' outputs side by side, before the projection that mixes them. Gemma Scope's attention SAEs read it.
 
+One site is in no block: `vision_tower`, the features that a vision-language model's tower hands to its projector.
+
 Modules are found by what blocks of many families have in common, and a block without them is refused by name.
 """
 
@@ -34,7 +36,12 @@ def attach(block: nn.Module, site: str, keep: Keep, key: str) -> RemovableHandle
         )
     if site == "mlp_out":
         return _mlp(block, key).register_forward_hook(lambda module, given, output: keep(_first(output)))
-    return _projection(block, key).register_forward_pre_hook(lambda module, given: keep(given[0]))
+    return attach_before(_projection(block, key), keep)
+
+
+def attach_before(module: nn.Module, keep: Keep) -> RemovableHandle:
+    """Call `keep` with what a module is given whenever it runs."""
+    return module.register_forward_pre_hook(lambda module, given: keep(given[0]))
 
 
 def _first(output: Any) -> Tensor:

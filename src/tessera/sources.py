@@ -25,16 +25,17 @@ import datasets
 import pyarrow as pa
 from PIL import Image
 
-from tessera import tablefiles
+from tessera import tablefiles, templates
 from tessera.errors import UserError
+from tessera.examples import IMAGE_FORMATS
 from tessera.files import sha256_file, sha256_json
 from tessera.hub import hub_trouble
 from tessera.job import progress
 
 ROLES = ("text", "label", "id", "subset", "split", "group")
 
-# Formats that Pillow decodes by itself; others hand the file to a program, such as EPS to Ghostscript.
-IMAGE_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+# What the role of a further column begins with, and that of a column that a text is put together from.
+FURTHER, PART = "columns.", "text."
 
 UNDECODABLE, OVERSIZED = "undecodable image", "oversized image"
 
@@ -43,9 +44,9 @@ logger = logging.getLogger("tessera")
 
 @dataclass(frozen=True)
 class Images:
-    """The files of an image dataset, a digest of what each shows, and by row the reason where one shows nothing."""
+    """The images of a dataset: what fetches an encoded one by row, a digest of what each shows, and why where one shows nothing."""
 
-    paths: list[Path]
+    encoded: Callable[[int], bytes]
     digests: list[bytes]
     flaws: dict[int, str] = field(default_factory=dict)
 
@@ -67,21 +68,63 @@ def read(name: str, entry: dict[str, Any], generated: Path | None = None) -> Raw
     source = entry["source"]
     if "images" in source:
         return _read_images(name, entry)
-    wanted = {role: entry[role] for role in ROLES if entry.get(role) is not None}
-    if wanted["text"] == wanted["label"]:
-        raise UserError(f"datasets.{name}.label", "text and label are the same column", "name the column of the labels")
+    wanted = _wanted(name, entry)
     if "hub" in source:
-        return _read_hub(name, source, wanted)
-    if "saved" in source:
-        return _read_saved(name, Path(source["saved"]), wanted)
-    if "file" in source:
+        raw = _read_hub(name, source, wanted)
+    elif "saved" in source:
+        raw = _read_saved(name, Path(source["saved"]), wanted)
+    elif "file" in source:
         path = Path(source["file"])
-        cells = tablefiles.read(path, name, wanted)
-        return Raw(cells.columns, cells.rows, cells.place, sha256=sha256_file(path))
-    if generated is None:
+        raw = _of_cells(name, tablefiles.read(path, name, wanted), sha256=sha256_file(path))
+    elif generated is None:
         raise ValueError(f"dataset {name} is a demo dataset and no generated table was given")
-    cells = tablefiles.read_parquet(generated, name, wanted)
-    return Raw(cells.columns, cells.rows, cells.place)
+    else:
+        raw = _of_cells(name, tablefiles.read_parquet(generated, name, wanted))
+    return _with_text(raw, entry["text"]) if "text" not in raw.columns and raw.images is None else raw
+
+
+def _wanted(name: str, entry: dict[str, Any]) -> dict[str, str]:
+    """Role -> column, for all that the entry asks for."""
+    wanted = {role: entry[role] for role in ROLES if entry.get(role) is not None}
+    wanted |= {f"{FURTHER}{column}": column for column in entry.get("columns", [])}
+    if entry.get("image") is not None:
+        del wanted["text"]
+        return {tablefiles.IMAGE: entry["image"], **wanted}
+    if wanted["text"] == wanted.get("label"):
+        raise UserError(f"datasets.{name}.label", "text and label are the same column", "name the column of the labels")
+    if "{" in wanted["text"]:
+        template = wanted.pop("text")
+        wanted |= {f"{PART}{column}": column for column in templates.columns(template, f"datasets.{name}.text")}
+    return wanted
+
+
+def _with_text(raw: Raw, template: str) -> Raw:
+    """The rows with the text that a template makes of several columns; a row that lacks one of them has no text."""
+    parts = {role: raw.columns.pop(role).to_pylist() for role in list(raw.columns) if role.startswith(PART)}
+    named = [role.removeprefix(PART) for role in parts]
+    texts = [
+        None if None in row else templates.fill(template, dict(zip(named, row, strict=True)))
+        for row in zip(*parts.values(), strict=True)
+    ]
+    raw.columns["text"] = pa.chunked_array([pa.array(texts, pa.large_string())])
+    return raw
+
+
+def _of_cells(name: str, cells: tablefiles.Cells, **origin: Any) -> Raw:
+    return Raw(cells.columns, cells.rows, cells.place, images=_embedded(name, cells.images), **origin)
+
+
+def _embedded(name: str, column: pa.ChunkedArray | None) -> Images | None:
+    """The images that lie in a column of a table."""
+    if column is None:
+        return None
+    digests, flaws = [], {}
+    for row, value in enumerate(progress(column, f"reading images of {name}", len(column), "image")):
+        digest, flaw = look(value.as_py() or b"")
+        digests.append(digest)
+        if flaw is not None:
+            flaws[row] = flaw
+    return Images(lambda row: column[row].as_py(), digests, flaws)
 
 
 # --- Hugging Face datasets -------------------------------------------------------------------------------------------
@@ -169,7 +212,10 @@ def _joined(
         role: pa.chunked_array([chunk for cells in read for chunk in cells.columns[role].chunks])
         for role in read[0].columns
     }
-    return Raw(columns, sum(cells.rows for cells in read), _place_in(read), **origin)
+    images = [cells.images for cells in read if cells.images is not None]
+    joined = pa.chunked_array([chunk for column in images for chunk in column.chunks]) if images else None
+    rows = sum(cells.rows for cells in read)
+    return Raw(columns, rows, _place_in(read), images=_embedded(name, joined), **origin)
 
 
 def _rows_of(there: str) -> Callable[[int], str]:
@@ -178,6 +224,8 @@ def _rows_of(there: str) -> Callable[[int], str]:
 
 def _check_one_kind(name: str, wanted: dict[str, str], read: list[tablefiles.Cells]) -> None:
     for role, column in wanted.items():
+        if role == tablefiles.IMAGE:
+            continue
         kinds = {cells.kinds[role]: cells.place(0) for cells in read if cells.kinds[role] is not None}
         if len(kinds) > 1:
             found = "; ".join(f"{kind} at {place}" for kind, place in kinds.items())
@@ -203,8 +251,8 @@ def _place_in(read: list[tablefiles.Cells]) -> Callable[[int], str]:
 def _read_images(name: str, entry: dict[str, Any]) -> Raw:
     """One example a file, labelled by its folder; a file beside the folders has no label, and hidden files are none."""
     folder = Path(entry["source"]["images"])
-    for role in ("id", "subset", "split", "group"):
-        if entry.get(role) is not None:
+    for role in ("image", "id", "subset", "split", "group", "columns"):
+        if entry.get(role):
             raise UserError(f"datasets.{name}.{role}", "a folder of images has no columns", "remove the key")
     if not folder.is_dir():
         raise UserError(
@@ -229,7 +277,7 @@ def _read_images(name: str, entry: dict[str, Any]) -> Raw:
         len(found),
         lambda row: str(paths[row]),
         sha256=sha256_json(list(map(list, zip(ids, sums, strict=True)))),
-        images=Images(paths, digests, flaws),
+        images=Images(lambda row: paths[row].read_bytes(), digests, flaws),
     )
 
 

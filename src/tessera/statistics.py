@@ -81,6 +81,21 @@ def difference(a: Sequence[Answers], b: Sequence[Answers], replicates: int = REP
     return interval(_mean_f1(a) - _mean_f1(b), replicated_a - replicated_b, _units(a))
 
 
+def share_closed(reached: Answers, ceiling: Answers, floor: float) -> Estimate | None:
+    """How much of the way from `floor` to the score of `ceiling` is gone by that of `reached`, on the same test part.
+
+    0 is the floor and 1 the ceiling; below and above are possible. None where there is no way to go, because the ceiling's
+    own interval reaches down to the floor: a share of nothing would be any number at all.
+    """
+    top = score([ceiling])
+    if top.low is None or top.low <= floor:
+        return None
+    replicated, of_ceiling = _replicated([[reached], [ceiling]], REPLICATES)
+    way = of_ceiling - floor
+    shares = np.divide(replicated - floor, way, out=np.full(len(way), np.nan), where=way > 0)
+    return interval((reached.macro_f1() - floor) / (top.value - floor), shares, _units([reached]))
+
+
 def interval(value: float, replicated: Array, units: float) -> Estimate:
     """The bias-corrected percentile interval of replicates that each drew about `units` units, widened by Student's t."""
     defined = replicated[np.isfinite(replicated)]

@@ -4,15 +4,25 @@ The workflow's rules ask a `Study` and do no arithmetic of their own, so what a 
 a notebook, without the workflow.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
 from tessera import fingerprint
-from tessera.config import Config, ControlSae, DemoModel
+from tessera.config import (
+    AnyTransfer,
+    BorrowedSae,
+    Config,
+    ControlSae,
+    DemoModel,
+    DictionaryTransfer,
+    ModalityTransfer,
+    ModelTransfer,
+)
 from tessera.errors import UserError
-from tessera.plan import ATTENTION, Head, hidden_head, plan, token_head
+from tessera.plan import ATTENTION, VISION, Head, hidden_head, plan, token_head, vision_head
 
 RESULTS = Path("results")
 
@@ -29,11 +39,17 @@ class Study:
         """A config entry as a plain dict, less what only figures show."""
         return {key: value for key, value in sorted(self.plain[section][name].items()) if key != "title"}
 
-    def titles(self) -> dict[str, dict[str, str]]:
-        """What figures call each dataset and model, in the config's order."""
-        return {
+    def titles(self) -> dict[str, dict[str, Any]]:
+        """What figures call things, in the config's order."""
+        found: dict[str, dict[str, Any]] = {
             section: {name: entry["title"] or name for name, entry in self.plain[section].items()}
-            for section in ("datasets", "models")
+            for section in ("datasets", "models", "behaviours")
+        }
+        return found | {
+            "transfers": {
+                name: {"kind": entry["kind"], "title": entry["title"] or name, "origin": entry.get("origin")}
+                for name, entry in self.plain["transfers"].items()
+            }
         }
 
     # --- sources ---
@@ -55,8 +71,9 @@ class Study:
     def made_source(self, section: str, name: str) -> str | None:
         """The record of what the workflow makes and this source is taken from, or None for one it does not make."""
         source = self.plain[section][name]["source"]
-        if "control" in source:
-            return f"results/saes/{source['control']}/revision.json"
+        for key in ("control", "borrowed"):
+            if key in source:
+                return f"results/saes/{source[key]}/revision.json"
         if "demo" not in source:
             return None
         return {
@@ -82,13 +99,34 @@ class Study:
 
     # --- captures ---
 
-    def datasets_of(self, model: str) -> Sequence[str]:
-        chosen = self.config.models[model].datasets
-        return list(self.config.datasets) if chosen is None else chosen
+    @property
+    def probed(self) -> list[str]:
+        """The datasets of the grid of probes."""
+        chosen = self.config.probes.datasets
+        labelled = [name for name, dataset in self.config.datasets.items() if dataset.label is not None]
+        return labelled if chosen is None else chosen
 
-    def heads(self, model: str) -> list[Head]:
-        """The heads of a model that the config asks for."""
-        return list(self._heads[model].values())
+    def probed_heads(self, model: str) -> list[Head]:
+        """The heads of a model that are probed. A borrowed SAE stands in where the model has none of its own."""
+        if self.config.probes.models is not None and model not in self.config.probes.models:
+            return []
+        heads = list(self._heads[model].values())
+        own = any(head.sae and not head.matched and not self._is_borrowed(head.sae) for head in heads)
+        return [
+            head for head in heads if head.site != VISION and not (own and head.sae and self._is_borrowed(head.sae))
+        ]
+
+    def _is_borrowed(self, sae: str) -> bool:
+        return isinstance(self.config.saes[sae].source, BorrowedSae)
+
+    def heads(self, model: str, dataset: str) -> list[Head]:
+        """The heads of a model that its capture of a dataset owes: those that are probed there, and those of transfers."""
+        wanted = (
+            set(self.probed_heads(model)) if dataset in self.probed and self.config.reads(model, dataset) else set()
+        )
+        for transfer in self.config.transfers:
+            wanted |= {head for of, on, head in self.transfer_heads(transfer) if (of, on) == (model, dataset)}
+        return [head for head in self._heads[model].values() if head in wanted]
 
     def head(self, model: str, name: str) -> Head:
         return self._heads[model][name]
@@ -96,7 +134,11 @@ class Study:
     @cached_property
     def _heads(self) -> dict[str, dict[str, Head]]:
         heads = {
-            name: [*map(hidden_head, model.layers), *map(token_head, model.token_layers)]
+            name: [
+                *map(hidden_head, model.layers),
+                *map(token_head, model.token_layers),
+                *([vision_head()] if model.images else []),
+            ]
             for name, model in self.config.models.items()
         }
         for name, sae in self.config.saes.items():
@@ -108,10 +150,10 @@ class Study:
     def captures(self) -> dict[tuple[str, str], dict[str, tuple[Head, ...]]]:
         """(model, dataset) -> capture id -> the heads it holds."""
         return {
-            (model, dataset): plan(RESULTS / "activations" / model / dataset, self.heads(model), self._sae_available)
+            (model, dataset): plan(RESULTS / "activations" / model / dataset, heads, self._sae_available)
             for model in self.config.models
-            for dataset in self.datasets_of(model)
-            if self.heads(model)
+            for dataset in self.config.datasets
+            if (heads := self.heads(model, dataset))
         }
 
     def _sae_available(self, sae: str) -> bool:
@@ -133,6 +175,21 @@ class Study:
 
     # --- probes ---
 
+    def probed_saes(self) -> dict[str, str]:
+        """The SAEs that are probed, each with its model."""
+        return {head.sae: model for model in self.config.models for head in self.probed_heads(model) if head.sae}
+
+    def probed_manifests(self) -> list[str]:
+        """The manifests of the captures that probes read."""
+        return sorted(
+            {
+                self.manifests[model, dataset, head]
+                for model, dataset in self.captures
+                if dataset in self.probed
+                for head in self.probed_heads(model)
+            }
+        )
+
     def probe_params(self, model: str, name: str) -> dict[str, Any]:
         """What probes on a head are called in the tables, and the poolings and thresholds that suit its features."""
         head, probes = self.head(model, name), self.config.probes
@@ -153,12 +210,132 @@ class Study:
     def text_probes(self) -> list[str]:
         """The cells of every probe on plain text."""
         arms = self.config.probes.text
-        return [f"results/probes/text/{dataset}/{arm}.parquet" for dataset in self.config.datasets for arm in arms]
+        return [f"results/probes/text/{dataset}/{arm}.parquet" for dataset in self.probed for arm in arms]
 
     def head_probes(self) -> list[str]:
         """The record of every head's probes; their cells lie beside it."""
         return [
             f"results/probes/{model}/{dataset}/{head.id}/probes.json"
             for model, dataset in self.captures
-            for head in self.heads(model)
+            if dataset in self.probed
+            for head in self.probed_heads(model)
         ]
+
+    # --- transfers ---
+
+    def transfer_heads(self, name: str) -> list[tuple[str, str, Head]]:
+        """What a transfer reads, as model, dataset and head."""
+        entry = self.config.transfers[name]
+        return [
+            (model, dataset, head)
+            for model in self.config.models_of(name)
+            for head in self._read_for(entry, model)
+            for dataset in self.config.datasets_of(name)
+            if head.site != VISION or self.config.datasets[dataset].holds_images
+        ]
+
+    def _read_for(self, entry: AnyTransfer, model: str) -> Iterator[Head]:
+        """The heads of a model that a transfer takes: no controls, no states of every token."""
+        paired = None
+        if isinstance(entry, DictionaryTransfer):
+            paired = self._paired(entry.models)
+        for head in self._heads[model].values():
+            if head.site == VISION:
+                if isinstance(entry, ModalityTransfer):
+                    yield head
+            elif head.sae:
+                among = entry.saes is None or head.sae in entry.saes
+                if not head.matched and among and (paired is None or head.sae in paired):
+                    yield head
+            elif not head.every_token and paired is None and (entry.layers is None or head.layer in entry.layers):
+                yield head
+
+    def _paired(self, models: Sequence[str]) -> set[str]:
+        """The SAEs that are read on a sibling, these readings, and what each reader has of its own of the same size there."""
+        saes = self.config.saes
+        pairs = list(self.config.borrowed_between(models))
+        alike = {
+            name
+            for name, sae in saes.items()
+            for _, there in pairs
+            if not isinstance(sae.source, ControlSae | BorrowedSae)
+            and all(getattr(sae, key) == getattr(saes[there], key) for key in ("model", "layer", "site", "width"))
+        }
+        return alike | {sae for pair in pairs for sae in pair}
+
+    def transfer_inputs(self, name: str) -> list[dict[str, Any]]:
+        """A transfer's classifier inputs that models give: what each is called, and the manifest for each dataset."""
+        entry = self.config.transfers[name]
+        found: dict[tuple[str, str], dict[str, Any]] = {}
+        for model, dataset, head in self.transfer_heads(name):
+            called = self.probe_params(model, head.id)
+            poolings = entry.sae_poolings if head.sae else entry.hidden_poolings
+            if head.site == VISION:
+                called, poolings = {**called, "arm": "vision", "layer": None}, ["mean"]
+            known = found.setdefault(
+                (model, head.id),
+                {
+                    **{key: called[key] for key in ("arm", "layer", "width")},
+                    "model": model,
+                    "head": head.id,
+                    "poolings": poolings,
+                    "thresholds": entry.thresholds if head.sae else [None],
+                    "manifests": {},
+                },
+            )
+            known["manifests"][dataset] = self.manifests[model, dataset, head]
+        return list(found.values())
+
+    def transfer_files(self, name: str) -> list[str]:
+        """The records that a transfer depends on."""
+        entry = self.config.transfers[name]
+        manifests = {path for given in self.transfer_inputs(name) for path in given["manifests"].values()}
+        records = [f"results/datasets/{dataset}.json" for dataset in self.config.datasets_of(name)]
+        behaviours = entry.behaviours if isinstance(entry, ModelTransfer) else []
+        asked = [f"results/behaviours/{behaviour}.json" for behaviour in behaviours]
+        saes = []
+        if isinstance(entry, DictionaryTransfer):
+            saes = sorted({sae for pair in self._other_widths(entry.models) for sae in pair})
+        return [*sorted(manifests), *records, *asked, *(f"results/saes/{sae}/revision.json" for sae in saes)]
+
+    def _other_widths(self, models: Sequence[str]) -> Iterator[tuple[str, str]]:
+        """Pairs of SAEs that models have of their own at one place, the narrower first."""
+        own = {
+            name: sae
+            for name, sae in self.config.saes.items()
+            if sae.model in models and not isinstance(sae.source, ControlSae | BorrowedSae)
+        }
+        for (a, of_a), (b, of_b) in permutations(own.items(), 2):
+            if of_a.width < of_b.width and all(
+                getattr(of_a, key) == getattr(of_b, key) for key in ("model", "layer", "site")
+            ):
+                yield a, b
+
+    def transfer_tables(self, name: str) -> list[str]:
+        """The tables of the datasets that a transfer is about."""
+        return [f"results/datasets/{dataset}.parquet" for dataset in self.config.datasets_of(name)]
+
+    def transfer_settings(self, name: str) -> dict[str, Any]:
+        """The entry of a transfer, and what else its numbers depend on."""
+        entry = self.config.transfers[name]
+        found = self.entry("transfers", name) | {"inputs": self.transfer_inputs(name)}
+        found["strict"] = {key: self.plain["probes"]["strict"][key] for key in ("inner_folds", "c")}
+        found["l1_penalties"] = self.plain["probes"]["l1_penalties"]
+        if isinstance(entry, ModelTransfer):
+            found["asked"] = {
+                name: {key: self.plain["behaviours"][name][key] for key in ("dataset", "model")}
+                for name in entry.behaviours
+            }
+        if isinstance(entry, DictionaryTransfer):
+            found["pairs"] = [list(pair) for pair in self.config.borrowed_between(entry.models)]
+            found["of"] = {given["head"]: given["model"] for given in found["inputs"]}
+            found["matched"] = [list(pair) for pair in self._other_widths(entry.models)]
+            found["saes_of"] = {
+                sae: {key: self.plain["saes"][sae][key] for key in ("model", "layer", "width")}
+                for sae in sorted({sae for pair in found["matched"] for sae in pair})
+            }
+        return found | {"tables": self.config.datasets_of(name)}
+
+    def transfer_kinds(self) -> dict[str, str]:
+        """The kind of each transfer, in the config's order."""
+        return {name: entry.kind for name, entry in self.config.transfers.items()}

@@ -5,7 +5,7 @@ refused with the file and the line: bytes that are not UTF-8, rows of unequal le
 given twice, numbers and words in one column. Values that look like numbers keep their spelling in CSV and TSV, where
 '01' and '1' are two labels; where a format has types of its own, true is 'true' and 1.0 is '1'.
 
-Columns are asked for by role (text, label, id, subset, split, group), because a role is also the config key to name
+Columns are asked for by role (text, label, id, subset, split, group, image, further ones), because a role is also the config key to name
 when its column will not do. Only the columns asked for are kept in memory.
 """
 
@@ -28,6 +28,9 @@ from tessera.errors import UserError
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 ENDINGS = (*DELIMITERS, ".jsonl", ".parquet")
 
+# The one role that is not text.
+IMAGE = "image"
+
 # UTF-32's little-endian mark begins with UTF-16's, so it stands first.
 _MARKS = {b"\xff\xfe\x00\x00": "UTF-32", b"\x00\x00\xfe\xff": "UTF-32", b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 
@@ -37,13 +40,14 @@ class Cells:
     """The columns a dataset asks for, by role, as large_string with null for a missing cell.
 
     `kinds` tells what the values were before ("text", "a number", "true or false"; None where all are missing), and
-    `place` words where a row stands, for messages.
+    `place` words where a row stands, for messages. `images` holds the encoded images, if a column of them is asked for.
     """
 
     columns: dict[str, pa.ChunkedArray]
     kinds: dict[str, str | None]
     rows: int
     place: Callable[[int], str]
+    images: pa.ChunkedArray | None = None
 
 
 def read(path: Path, dataset: str, wanted: dict[str, str]) -> Cells:
@@ -60,6 +64,9 @@ def read(path: Path, dataset: str, wanted: dict[str, str]) -> Cells:
             raise UserError(str(path), "the file is empty", "check that it was written completely")
         if ending == ".parquet":
             return read_parquet(path, dataset, wanted)
+        if IMAGE in wanted:
+            wrong = f"a {ending} file holds no images"
+            raise UserError(f"datasets.{dataset}.image", wrong, "use Parquet, a saved dataset, or a folder of images")
         if ending == ".jsonl":
             return _read_jsonl(path, dataset, wanted)
         return _read_csv(path, dataset, wanted, DELIMITERS[ending])
@@ -340,7 +347,10 @@ def arrow_cells(
 ) -> Cells:
     """The columns `wanted` of an Arrow table as text; `names` holds the class names of integer label columns."""
     columns, kinds = {}, {}
+    images = _images(table[wanted[IMAGE]], dataset, wanted[IMAGE]) if IMAGE in wanted else None
     for role, column in wanted.items():
+        if role == IMAGE:
+            continue
         key, values = f"datasets.{dataset}.{role}", table[column]
         if pa.types.is_dictionary(values.type):
             values = values.cast(values.type.value_type)
@@ -356,7 +366,17 @@ def arrow_cells(
         else:
             columns[role] = _by_value(values, _spelled_or_missing)
         kinds[role] = kind
-    return Cells(columns, kinds, table.num_rows, place)
+    return Cells(columns, kinds, table.num_rows, place, images)
+
+
+def _images(values: pa.ChunkedArray, dataset: str, column: str) -> pa.ChunkedArray:
+    """The encoded images of a column: bytes, or the pairs of bytes and path that Hugging Face datasets writes."""
+    if pa.types.is_struct(values.type) and "bytes" in [field.name for field in values.type]:
+        values = pa.chunked_array([chunk.field("bytes") for chunk in values.chunks], values.type.field("bytes").type)
+    if not (pa.types.is_binary(values.type) or pa.types.is_large_binary(values.type)):
+        wrong = f"column '{column}' holds {values.type}, not encoded images"
+        raise UserError(f"datasets.{dataset}.image", wrong, "name a column of PNG or JPEG files as bytes")
+    return values
 
 
 def _arrow_kind(type_: pa.DataType) -> str | None:

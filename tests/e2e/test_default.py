@@ -12,13 +12,17 @@ from worlds import ROOT, World
 
 THIN = {
     "docstrings": {"libraries": ["numpy", "scipy", "sklearn", "matplotlib", "pandas", "networkx"], "per_library": 40},
-    "requests": {"meanings": 40},
+    "requests": {"meanings": 40, "others": 60},
     "vocabulary": 1000,
     "models": {
         "small": {"hidden_size": 48, "layers": 4, "steps": 200},
         "large": {"hidden_size": 64, "layers": 6, "steps": 160},
     },
     "sae_steps": 100,
+    "questions": 80,
+    "tuned_steps": 30,
+    "vision_steps": 40,
+    "digits": 100,
 }
 
 
@@ -49,6 +53,34 @@ def test_the_models_learned_and_the_saes_reconstruct(world: World) -> None:
     assert len(saes) == 7 * 3
     trained = saes[saes.architecture != "random"]
     assert (trained.explained_variance > 0.5).all()
+
+
+def test_every_kind_of_transfer_has_scores_with_floors_and_ceilings(world: World) -> None:
+    cells = pd.read_parquet(world.folder / "results/tables/transfers.parquet")
+    chosen = cells[cells["head"].isna() | (cells.kind == "dictionary")]
+    assert set(chosen[chosen.status == "ok"].kind) == {"language", "task", "model", "modality", "dictionary"}
+    good = chosen[chosen.status == "ok"]
+    assert good.macro_f1.between(0, 1).all()
+    assert good.floor.between(0, 1).all()
+    away = good[~good.training.isin(["native", "in-domain", "own", "own SAE"])]
+    assert len(away) > 60
+    assert away.ceiling.notna().all()
+    assert chosen[chosen.status != "ok"].reason.str.len().gt(0).all()
+
+
+def test_an_sae_agrees_with_itself_and_less_with_its_reading_of_the_tuned_model(world: World) -> None:
+    saes = pd.read_parquet(world.folder / "results/tables/dictionaries.parquet")
+    own, other = saes[saes.home == saes.reader], saes[saes.home != saes.reader]
+    assert (own.agreement == 1).all()
+    assert ((other.agreement < 1) & (other.agreement > other.agreement_chance)).all()
+    assert (pd.read_parquet(world.folder / "results/tables/matches.parquet").mean_cosine <= 1).all()
+
+
+def test_the_quiz_is_answered_by_models_and_its_record_says_how_well(world: World) -> None:
+    for name in ("quiz-large", "quiz-tuned"):
+        record = json.loads((world.folder / f"results/behaviours/{name}.json").read_text())
+        assert record["n_scored"] == record["n"] == 80
+        assert record["chance"] == 0.5
 
 
 def test_no_job_left_a_file_outside_results_and_logs(world: World) -> None:

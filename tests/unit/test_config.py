@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from tessera import config as module
+from tessera import config_file
 from tessera.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -90,7 +91,7 @@ DEMO = {"m": {"source": {"demo": "large"}, "layers": [1]}}
 )
 def test_each_mistake_is_one_line_that_names_the_key(raw: dict[str, Any], line: str) -> None:
     with pytest.raises(UserError) as caught:
-        module.parse(raw)
+        config_file.parse(raw)
     assert str(caught.value).startswith(line)
     assert "\n" not in str(caught.value)
     assert ". Mend: " in str(caught.value)
@@ -100,7 +101,7 @@ def test_a_key_given_twice_in_a_file_is_named_with_its_line(tmp_path: Path) -> N
     path = tmp_path / "mine.yaml"
     path.write_text("datasets:\n  a: {source: {file: x}}\n  a: {source: {file: y}}\n")
     with pytest.raises(UserError, match=r"mine\.yaml, line 3: the key 'a' is given twice"):
-        module.check_files([path])
+        config_file.check_files([path])
 
 
 @pytest.mark.parametrize("content", ["- a\n- b\n", "a: [1\n", "\x00"])
@@ -108,14 +109,112 @@ def test_a_file_that_is_no_mapping_is_named(tmp_path: Path, content: str) -> Non
     path = tmp_path / "mine.yaml"
     path.write_text(content)
     with pytest.raises(UserError, match=r"mine\.yaml"):
-        module.check_files([path])
+        config_file.check_files([path])
 
 
 def test_the_default_config_is_valid_and_gives_the_demo_world() -> None:
     raw = yaml.safe_load((ROOT / "config/config.yaml").read_text())
-    config = module.parse(raw)
-    assert set(config.datasets) == {"docstrings", "requests"}
+    config = config_file.parse(raw)
+    assert config.probes.datasets == ["docstrings", "requests"]
     assert len({(sae.layer, sae.width) for sae in config.saes.values()}) == 6
+    assert {entry.kind for entry in config.transfers.values()} == {
+        "language",
+        "task",
+        "model",
+        "modality",
+        "dictionary",
+    }
+
+
+# --- behaviours and transfers --------------------------------------------------------------------------------------
+
+WORLD: dict[str, Any] = {
+    "datasets": {
+        "d": {"source": {"file": "x.csv"}, "subset": "language"},
+        "e": {"source": {"file": "y.csv"}},
+        "questions": {"source": {"file": "q.csv"}, "label": None, "columns": ["a", "b"]},
+        "pictures": {"source": {"images": "pictures"}},
+    },
+    "models": {
+        "m": {"source": {"demo": "large"}, "layers": [1]},
+        "n": {"source": {"demo": "tuned"}, "datasets": ["d"]},
+        "v": {"source": {"demo": "vision"}, "images": True},
+    },
+    "saes": {
+        "s": {"model": "m", "layer": 1, "width": 8, "source": {"demo": "topk"}},
+        "s-n": {"model": "n", "layer": 1, "width": 8, "source": {"borrowed": "s"}},
+    },
+    "behaviours": {
+        "b": {"rule": "likelihood", "dataset": "questions", "model": "m", "options": ["{a}", "{b}"], "answer": "{a}"}
+    },
+}
+GOOD: dict[str, dict[str, Any]] = {
+    "language": {"dataset": "d", "model": "m", "translations": "e", "selections": ["none", "top-8", "l1"]},
+    "task": {"datasets": ["d", "e"], "model": "m", "labels": {"e": {"x": "y"}}},
+    "model": {"behaviours": ["b"], "published": {"e": None, "d": "m"}, "models": ["m"]},
+    "modality": {"model": "v", "images": "pictures", "names": "d"},
+    "dictionary": {"dataset": "d", "models": ["m", "n"]},
+}
+
+
+def transferring(kind: str, **changed: Any) -> dict[str, Any]:
+    return {**WORLD, "transfers": {"t": {"kind": kind, **GOOD[kind], **changed}}}
+
+
+@pytest.mark.parametrize("kind", GOOD)
+def test_each_kind_of_transfer_is_one_entry(kind: str) -> None:
+    assert config_file.parse(transferring(kind)).transfers["t"].kind == kind
+
+
+@pytest.mark.parametrize(
+    ("raw", "line"),
+    [
+        (transferring("language", dataset="x"), "transfers.t.dataset: there is no dataset 'x'. Mend: use one of: d, e"),
+        (transferring("language", dataset="e", translations=None), "transfers.t.dataset: 'e' has no subsets"),
+        (transferring("language", model="x"), "transfers.t.model: there is no model 'x'"),
+        (transferring("language", model="n"), "transfers.t: 'n' does not read 'e'. Mend: add it to models.n.datasets"),
+        (transferring("language", saes=["x"]), "transfers.t.saes: there is no SAE 'x'"),
+        (
+            transferring("language", selections=["top-0"]),
+            "transfers.t.selections.0: 'top-0' does not have the form",
+        ),
+        (transferring("language", train_shares=[0.5, 0.5]), "transfers.t.train_shares: 0.5 is listed twice"),
+        (transferring("task", datasets=["d", "questions"], labels={}), "transfers.t: 'questions' has no labels"),
+        (transferring("task", labels={"x": {}}), "transfers.t.labels: there is no dataset of this transfer 'x'"),
+        (transferring("model", behaviours=["x"]), "transfers.t.behaviours: there is no behaviour 'x'"),
+        (transferring("model", behaviours=[], published={}), "transfers.t: there is no behaviour to predict"),
+        (transferring("model", published={"e": "x"}), "transfers.t.published.e: there is no model 'x'"),
+        (transferring("modality", model="m"), "transfers.t: 'm' does not read 'pictures'"),
+        (transferring("modality", images="d"), "transfers.t.images: 'd' holds texts"),
+        (
+            transferring("dictionary", models=["m", "v"]),
+            "transfers.t.models: no SAE of 'm' or 'v' is read on the other",
+        ),
+        (
+            {**WORLD, "transfers": {"t": {"kind": "x"}}},
+            "transfers.t: there is no 'kind' 'x'. Mend: use 'language', 'task'",
+        ),
+        ({**WORLD, "behaviours": {"d": WORLD["behaviours"]["b"]}}, "behaviours.d: a dataset has this id, too"),
+        (
+            {**WORLD, "behaviours": {"b": {**WORLD["behaviours"]["b"], "rule": "guess"}}},
+            "behaviours.b: there is no 'rule' 'guess'. Mend: use 'likelihood', 'generation'",
+        ),
+        ({**WORLD, "transfers": {"t": {}}}, "transfers.t: the key 'kind' is missing"),
+        ({**WORLD, "probes": {"datasets": ["questions"]}}, "probes.datasets: 'questions' has no labels"),
+        (
+            {**WORLD, "models": {**WORLD["models"], "n": {**WORLD["models"]["n"], "datasets": ["pictures"]}}},
+            "models.n.datasets: 'pictures' holds images",
+        ),
+        (
+            {**WORLD, "saes": {**WORLD["saes"], "x": {**WORLD["saes"]["s-n"], "source": {"borrowed": "s-n"}}}},
+            "saes.x.source.borrowed: 's-n' is borrowed itself",
+        ),
+    ],
+)
+def test_a_transfer_that_cannot_be_is_named_before_anything_runs(raw: dict[str, Any], line: str) -> None:
+    with pytest.raises(UserError) as caught:
+        config_file.parse(raw)
+    assert str(caught.value).startswith(line), str(caught.value)
 
 
 def test_the_schema_on_disk_is_the_models_schema() -> None:

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from tessera import datasets, examples, files
+from tessera import datasets, examples, files, groups
 from tessera.errors import UserError
 
 
@@ -18,10 +18,10 @@ def entry(source, **keys):
     return {**plain, "max_examples": None, "title": None, "source": source, **keys}
 
 
-def build(folder, columns, seed=42, **keys):
-    """The record and the table of a dataset made of `columns`."""
+def build(folder, content, seed=42, **keys):
+    """The record and the table of a dataset made of these columns."""
     path = folder / "source.parquet"
-    pq.write_table(pa.table(columns), path)
+    pq.write_table(pa.table(content), path)
     return build_from({"file": str(path)}, folder, seed, **keys)
 
 
@@ -31,9 +31,9 @@ def build_from(source, folder, seed=42, **keys):
     return record, examples.read(folder / "d.parquet")
 
 
-def refusal(folder, columns, **keys):
+def refusal(folder, content, **keys):
     with pytest.raises(UserError) as caught:
-        build(folder, columns, **keys)
+        build(folder, content, **keys)
     assert not (folder / "d.parquet").exists()
     assert not (folder / "d.json").exists()
     return str(caught.value)
@@ -244,12 +244,12 @@ def test_a_subset_may_not_take_the_name_of_the_whole(tmp_path):
     ],
 )
 def test_texts_that_read_the_same_have_one_reading(one, other):
-    assert datasets.reading(one) == datasets.reading(other)
+    assert groups.reading(one) == groups.reading(other)
 
 
 @pytest.mark.parametrize(("one", "other"), [("a b", "ab"), ("a.", "a"), ("a\x00", "a"), ("é", "e"), ("l", "I")])
 def test_texts_that_read_differently_have_two_readings(one, other):
-    assert datasets.reading(one) != datasets.reading(other)
+    assert groups.reading(one) != groups.reading(other)
 
 
 def test_a_reading_is_its_own_reading_and_empty_for_blank_text_alone():
@@ -257,8 +257,8 @@ def test_a_reading_is_its_own_reading_and_empty_for_blank_text_alone():
     for limits in ((0xD800, 0xD800, 0xD800), (0x2100, 0x600, 0x300), (0x80, 0x80, 0x80), (0x2100, 0x21, 0x21)):
         for codes in generator.integers(0, limits, size=(5000, 3)):
             text = "".join(map(chr, codes))
-            once = datasets.reading(text)
-            assert datasets.reading(once) == once
+            once = groups.reading(text)
+            assert groups.reading(once) == once
             assert bool(once) == bool(text.strip())
 
 
@@ -302,9 +302,9 @@ def test_groups_agree_with_a_plain_walk():
     for _ in range(200):
         n = int(generator.integers(1, 60))
         memberships = [generator.integers(-1, int(generator.integers(1, 2 * n + 1)), size=n) for _ in range(2)]
-        groups = datasets.grouped(memberships).tolist()
-        assert groups == slow_groups(memberships)
-        sizes[max(Counter(groups).values())] += 1
+        found = groups.grouped(memberships).tolist()
+        assert found == slow_groups(memberships)
+        sizes[max(Counter(found).values())] += 1
     assert len(sizes) > 10
 
 
@@ -442,3 +442,71 @@ def test_a_demo_dataset_is_built_from_the_generated_table(tmp_path):
     assert record["source"] == {"demo": "requests"}
     assert record["n_examples"] == 6
     assert str(tmp_path) not in (tmp_path / "d.json").read_text()
+
+
+# --- further columns, templates, no labels, images in a table ---------------------------------------------------------
+
+
+def test_further_columns_are_kept_as_text_and_are_part_of_the_hash(tmp_path):
+    columns = two_classes(4) | {"sol1": ["a", None, "", "x"], "n": [1, 2, 3, 4]}
+    record, table = build(tmp_path, columns, columns=["sol1", "n"])
+    assert table.columns == {"sol1": ["a", None, "", "x"], "n": ["1", "2", "3", "4"]}
+    without, plain = build(tmp_path, columns)
+    assert plain.columns == {}
+    assert without["sha256"] != record["sha256"]
+
+
+def test_a_text_may_be_put_together_from_columns_and_one_that_lacks_any_is_left_out(tmp_path):
+    columns = {"goal": ["boil water", None, "sing"], "n": [1, 2, 3], "label": list("aab"), "x": list("xyz")}
+    columns = {name: values * 2 for name, values in columns.items()}
+    record, table = build(tmp_path, columns, text="Q{n}: {goal}?")
+    assert table.texts == ["Q1: boil water?", "Q3: sing?"] * 2
+    assert record["exclusions"] == {"missing text": {"count": 2, "examples": ["1", "4"]}}
+
+
+@pytest.mark.parametrize(
+    ("keys", "wrong"),
+    [
+        ({"text": "{nothing}"}, "datasets.d.text.nothing: there is no column 'nothing'"),
+        ({"columns": ["nothing"]}, "datasets.d.columns.nothing: there is no column 'nothing'"),
+        ({"text": "{text"}, "datasets.d.text: '{text' is no template"),
+    ],
+)
+def test_a_column_that_a_template_or_a_behaviour_needs_is_named(tmp_path, keys, wrong):
+    assert refusal(tmp_path, two_classes(4), **keys).startswith(wrong)
+
+
+def test_a_dataset_may_have_no_labels(tmp_path):
+    record, table = build(tmp_path, {"text": ["a", "b", "", "a"]}, label=None)
+    assert table.labels.tolist() == ["", "", ""]
+    assert (record["labels"], record["n_examples"], record["n_groups"]) == ({}, 3, 2)
+
+
+def test_images_in_a_column_are_judged_as_those_in_files(tmp_path):
+    encoded = []
+    for shade in range(4):
+        content = io.BytesIO()
+        Image.new("L", (2, 2), shade).save(content, "PNG")
+        encoded.append(content.getvalue())
+    encoded.append(b"no picture")
+    columns = {"shown": [*encoded, None], "label": list("aabbaa")}
+    record, table = build(tmp_path, columns, image="shown")
+    assert (table.texts, table.images) == (None, encoded[:4])
+    assert record["exclusions"] == {"undecodable image": {"count": 2, "examples": ["4", "5"]}}
+    # As Hugging Face datasets writes images.
+    pairs = pa.array([{"bytes": image, "path": None} for image in [*encoded, b""]])
+    _, other = build(tmp_path, {"shown": pairs, "label": list("aabbaa")}, image="shown")
+    assert other.images == table.images
+
+
+@pytest.mark.parametrize(("column", "kind"), [(["a", "b"], "string"), ([1, 2], "int64")])
+def test_a_column_that_holds_no_images_is_named(tmp_path, column, kind):
+    message = refusal(tmp_path, {"shown": column, "label": ["a", "b"]}, image="shown")
+    assert message.startswith(f"datasets.d.image: column 'shown' holds {kind}, not encoded images")
+
+
+def test_a_table_of_text_holds_no_images(tmp_path):
+    path = tmp_path / "d.csv"
+    path.write_text("shown,label\nx,a\n")
+    with pytest.raises(UserError, match=r"datasets\.d\.image: a \.csv file holds no images"):
+        build_from({"file": str(path)}, tmp_path, image="shown")

@@ -115,7 +115,7 @@ def rendered(language: str) -> list[str]:
         for ask in range(len(phrases.ASKS)):
             meaning = requests.Meaning(thing, verb, prevented, own, bool(number % 2), number % len(phrases.PEOPLE))
             wording = requests.Wording(ask, number % 2, number % len(phrases.CONSENTS), False, [], [], [])
-            texts.append(requests._render(meaning, wording, language))
+            texts.append(" ".join(requests._sentences(meaning, wording, language, requests.ASKS)))
     return texts
 
 

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from scipy import sparse
 
-from tessera import datasets, examples, leakage
+from tessera import examples, groups, leakage
 from tessera.examples import Table
 from tessera.metrics import macro_f1
 from tessera.splits import paper_splits, strict_splits
@@ -235,7 +235,7 @@ def test_nothing_is_found_in_clean_random_texts():
 
 @pytest.mark.parametrize("text", ["A  B\n", "ﬁ ① K", "ẞ ǅ", "İstanbul", "ͅΑ", "  x\x00y ", "漢字\u3000仮名", "e\u0301"])
 def test_copies_are_what_the_dataset_stage_takes_for_the_same(text):
-    assert leakage.folded(text) == datasets.reading(text)
+    assert leakage.folded(text) == groups.reading(text)
 
 
 # --- shortcuts -----------------------------------------------------------------------------------------------------

@@ -194,3 +194,33 @@ def test_replicates_that_leave_a_test_part_empty_do_not_count_for_it():
     assert found.value == pytest.approx((full.macro_f1() + 1) / 2)
     assert np.isfinite([found.low, found.high]).all()
     assert found.low < full.macro_f1() + 0.05
+
+
+# --- the share of a gap --------------------------------------------------------------------------------------------
+
+
+def answering(truth: np.ndarray, wrong: float, seed: int) -> Answers:
+    """Answers of which a share, drawn by seed, is wrong."""
+    flipped = np.random.default_rng(seed).random(len(truth)) < wrong
+    return Answers(truth, np.where(flipped, 1 - truth, truth), np.arange(len(truth)), 2)
+
+
+def test_the_share_of_a_gap_is_that_of_the_scores_and_its_interval_holds_the_true_one() -> None:
+    truth = np.arange(600) % 2
+    inside = 0
+    for seed in range(40):
+        ceiling, reached = answering(truth, 0.1, 2 * seed), answering(truth, 0.3, 2 * seed + 1)
+        found = statistics.share_closed(reached, ceiling, 0.5)
+        assert found is not None
+        assert found.value == pytest.approx((reached.macro_f1() - 0.5) / (ceiling.macro_f1() - 0.5))
+        inside += found.low <= 0.5 <= found.high
+    assert inside >= 34
+    same = statistics.share_closed(ceiling, ceiling, 0.5)
+    assert (same.value, same.low, same.high) == (1.0, 1.0, 1.0)
+
+
+def test_there_is_no_share_of_a_gap_that_is_not_there() -> None:
+    truth = np.arange(100) % 2
+    assert statistics.share_closed(answering(truth, 0.2, 0), answering(truth, 0.5, 1), 0.5) is None
+    single = Answers(truth, truth, np.zeros(100, int), 2)
+    assert statistics.share_closed(single, single, 0.5) is None

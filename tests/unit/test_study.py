@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tessera.config import parse
+from tessera.config_file import parse
 from tessera.errors import UserError
 from tessera.plan import Head, capture_id, hidden_head
 from tessera.study import Study
@@ -66,3 +66,91 @@ def test_sources_of_the_demo_world_are_what_it_makes() -> None:
     assert study().made_source("models", "m") == "results/demo/models/large/demo.json"
     assert study().made_source("saes", "s") == "results/demo/saes/s/demo.json"
     assert study().made_source("datasets", "b") is None
+
+
+# --- transfers -----------------------------------------------------------------------------------------------------
+
+
+def transferring(**entry: Any) -> Study:
+    raw: dict[str, Any] = {
+        "datasets": {
+            "a": {"source": {"demo": "requests"}, "subset": "language"},
+            "b": {"source": {"demo": "translations"}},
+            "quiz": {"source": {"demo": "quiz"}, "label": None},
+            "digits": {"source": {"demo": "digits"}, "image": "image"},
+            "names": {"source": {"demo": "digit-names"}},
+        },
+        "models": {
+            "m": {"source": {"demo": "large"}, "layers": [1, 3]},
+            "n": {"source": {"demo": "tuned"}, "layers": [3]},
+            "v": {"source": {"demo": "vision"}, "layers": [3], "images": True, "datasets": ["digits", "names"]},
+        },
+        "saes": {
+            "s": {"model": "m", "layer": 3, "width": 64, "source": {"demo": "topk"}},
+            "wide": {"model": "m", "layer": 3, "width": 128, "source": {"demo": "topk"}},
+            "random": {"model": "m", "layer": 3, "width": 64, "source": {"control": "s"}},
+            "s-n": {"model": "n", "layer": 3, "width": 64, "source": {"borrowed": "s"}},
+            "own-n": {"model": "n", "layer": 3, "width": 64, "source": {"demo": "topk"}},
+            "s-v": {"model": "v", "layer": 3, "width": 64, "source": {"borrowed": "s"}},
+        },
+        "behaviours": {
+            "q": {"rule": "likelihood", "dataset": "quiz", "model": "n", "options": ["x", "y"], "answer": "x"}
+        },
+        "probes": {"datasets": ["a"], "models": ["m", "n"]},
+        "transfers": {"t": entry},
+    }
+    return Study(parse(raw))
+
+
+def heads_of(study: Study, model: str, dataset: str) -> set[str]:
+    return {head.id for head in study.heads(model, dataset)}
+
+
+def test_a_dataset_that_only_a_transfer_reads_is_captured_for_what_that_reads_alone() -> None:
+    given = transferring(kind="language", dataset="a", translations="b", model="m", saes=["s"], layers=[3])
+    assert heads_of(given, "m", "a") == {"layer-1", "layer-3", "s", "wide", "random"}
+    assert heads_of(given, "m", "b") == {"layer-3", "s"}
+    assert ("n", "b") not in given.captures
+    assert ("m", "quiz") not in given.captures
+    found = {(entry["head"], *entry["manifests"]) for entry in given.transfer_inputs("t")}
+    assert found == {("s", "a", "b"), ("layer-3", "a", "b")}
+
+
+def test_a_control_is_no_input_of_a_transfer_and_a_borrowed_sae_is_probed_only_where_there_is_no_other() -> None:
+    given = transferring(kind="task", datasets=["a", "b"], model="m")
+    assert "random" not in {entry["head"] for entry in given.transfer_inputs("t")}
+    assert {head.id for head in given.probed_heads("n")} == {"layer-3", "own-n"}
+    assert given.probed_heads("v") == []
+    assert given.probed_saes() == {"s": "m", "wide": "m", "random": "m", "own-n": "n"}
+
+
+def test_images_are_read_through_the_vision_tower_too_and_names_are_not() -> None:
+    given = transferring(kind="modality", model="v", images="digits", names="names")
+    assert heads_of(given, "v", "digits") == {"vision", "layer-3", "s-v"}
+    assert heads_of(given, "v", "names") == {"layer-3", "s-v"}
+    by_head = {entry["head"]: entry for entry in given.transfer_inputs("t")}
+    assert (by_head["vision"]["arm"], by_head["vision"]["layer"]) == ("vision", None)
+    assert list(by_head["vision"]["manifests"]) == ["digits"]
+
+
+def test_a_transfer_of_behaviours_waits_for_their_answers() -> None:
+    given = transferring(kind="model", behaviours=["q"], models=["m", "n"])
+    assert "results/behaviours/q.json" in given.transfer_files("t")
+    assert given.transfer_settings("t")["asked"] == {"q": {"dataset": "quiz", "model": "n"}}
+    assert given.transfer_settings("t")["tables"] == ["quiz"]
+
+
+def test_a_transfer_of_dictionaries_reads_pairs_and_matches_widths() -> None:
+    given = transferring(kind="dictionary", dataset="a", models=["m", "n"])
+    settings = given.transfer_settings("t")
+    assert settings["pairs"] == [["s", "s-n"]]
+    assert {entry["head"] for entry in settings["inputs"]} == {"s", "s-n", "own-n"}
+    assert settings["matched"] == [["s", "wide"]]
+
+
+def test_the_title_of_a_transfer_is_no_part_of_its_settings() -> None:
+    one, other = (
+        transferring(kind="dictionary", dataset="a", models=["m", "n"], title=title) for title in ("One", "Other")
+    )
+    assert one.transfer_settings("t") == other.transfer_settings("t")
+    assert one.titles()["transfers"] == {"t": {"kind": "dictionary", "title": "One", "origin": None}}

@@ -26,4 +26,4 @@ rule check:
 
 rule checks:
     input:
-        expand(rules.check.output, dataset=CONFIG.datasets),
+        expand(rules.check.output, dataset=STUDY.probed),

@@ -19,9 +19,9 @@ os.environ.update(
     PYTHONPATH=os.pathsep.join(dict.fromkeys([str(ROOT / "src"), *found]))
 )
 
-from tessera import cards, closing, fingerprint
-from tessera.config import check_files
-from tessera.config import parse as checked
+from tessera import cards, closing, figure_names, fingerprint
+from tessera.config_file import check_files
+from tessera.config_file import parse as checked
 from tessera.errors import UserError
 from tessera.study import Study
 
@@ -57,9 +57,10 @@ FIGURE_NAMES = [
     *(["curves"] if CONFIG.probes.sparse_k else []),
     *(["saes"] if CONFIG.saes else []),
 ]
+TRANSFER_FIGURES = list(figure_names.transfer_figures(STUDY.titles()["transfers"]))
 FIGURES = expand(
     "results/figures/{figure}.{format}",
-    figure=FIGURE_NAMES,
+    figure=FIGURE_NAMES + TRANSFER_FIGURES,
     format=["svg", "pdf", "png", "csv"],
 )
 TABLE_NAMES = [
@@ -73,8 +74,11 @@ TABLE_NAMES = [
     "classes",
     "saes",
 ]
+TRANSFER_TABLES = ["transfers", "dictionaries", "matches"] if CONFIG.transfers else []
 TABLES = expand(
-    "results/tables/{table}.{format}", table=TABLE_NAMES, format=["parquet", "csv"]
+    "results/tables/{table}.{format}",
+    table=TABLE_NAMES + TRANSFER_TABLES,
+    format=["parquet", "csv"],
 )
 
 
@@ -89,7 +93,9 @@ wildcard_constraints:
     sae=one_of(CONFIG.saes),
     capture="[0-9a-f]{10}",
     head="[a-z0-9-]+",
-    figure=one_of(FIGURE_NAMES),
+    figure=one_of(FIGURE_NAMES + TRANSFER_FIGURES),
+    behaviour=one_of(CONFIG.behaviours),
+    transfer=one_of(CONFIG.transfers),
 
 
 def script_code(name):
@@ -127,6 +133,28 @@ def manifest_of(wildcards):
     return STUDY.manifests[
         wildcards.model, wildcards.dataset, STUDY.head(wildcards.model, wildcards.head)
     ]
+
+
+def tables_of(figure):
+    """The tables that a figure is drawn from."""
+    names = TRANSFER_TABLES if figure in TRANSFER_FIGURES else TABLE_NAMES
+    return expand("results/tables/{table}.parquet", table=names)
+
+
+def titles_of(figure):
+    """What a figure calls things; one that shows no transfer does not depend on theirs."""
+    shown = ("datasets", "models") + (
+        ("behaviours", "transfers") if figure in TRANSFER_FIGURES else ()
+    )
+    return {
+        section: names for section, names in STUDY.titles().items() if section in shown
+    }
+
+
+def caption_of(figure):
+    """The words under a figure."""
+    name = figure_names.caption_name(figure, STUDY.titles()["transfers"])
+    return (ROOT / f"workflow/report/{name}.rst").read_text(encoding="utf-8")
 
 
 def close_run():

@@ -4,11 +4,11 @@ rule tables:
         text_probes=STUDY.text_probes(),
         head_probes=STUDY.head_probes(),
         tables=ancient(
-            expand("results/datasets/{dataset}.parquet", dataset=CONFIG.datasets)
+            expand("results/datasets/{dataset}.parquet", dataset=STUDY.probed)
         ),
-        records=expand("results/datasets/{dataset}.json", dataset=CONFIG.datasets),
-        saes=expand("results/saes/{sae}/revision.json", sae=CONFIG.saes),
-        manifests=STUDY.wanted_manifests(),
+        records=expand("results/datasets/{dataset}.json", dataset=STUDY.probed),
+        saes=expand("results/saes/{sae}/revision.json", sae=STUDY.probed_saes()),
+        manifests=STUDY.probed_manifests(),
     output:
         expand("results/tables/{table}.parquet", table=TABLE_NAMES),
         report(
@@ -26,7 +26,7 @@ rule tables:
     resources:
         mem_mb=2000,
     params:
-        saes={name: sae.model for name, sae in CONFIG.saes.items()},
+        saes=STUDY.probed_saes(),
         code=script_code("tables"),
     message:
         "tables: collecting every cell and choosing each arm's configuration"
@@ -36,7 +36,7 @@ rule tables:
 
 rule figure:
     input:
-        expand("results/tables/{table}.parquet", table=TABLE_NAMES),
+        lambda wildcards: tables_of(wildcards.figure),
     output:
         report(
             "results/figures/{figure}.svg",
@@ -55,10 +55,8 @@ rule figure:
     resources:
         mem_mb=2000,
     params:
-        titles=STUDY.titles(),
-        caption=lambda wildcards: (
-            ROOT / f"workflow/report/{wildcards.figure}.rst"
-        ).read_text(encoding="utf-8"),
+        titles=lambda wildcards: titles_of(wildcards.figure),
+        caption=lambda wildcards: caption_of(wildcards.figure),
         code=script_code("figure"),
     message:
         "figure: {wildcards.figure}"
@@ -73,7 +71,7 @@ rule figures:
 
 rule findings:
     input:
-        expand("results/tables/{table}.parquet", table=TABLE_NAMES),
+        expand("results/tables/{table}.parquet", table=TABLE_NAMES + TRANSFER_TABLES),
     output:
         "results/findings.json",
     log:
@@ -97,12 +95,17 @@ rule findings:
 rule report:
     input:
         findings="results/findings.json",
-        tables=expand("results/tables/{table}.parquet", table=TABLE_NAMES),
+        tables=expand(
+            "results/tables/{table}.parquet", table=TABLE_NAMES + TRANSFER_TABLES
+        ),
         figures=FIGURES,
         datasets=expand("results/datasets/{dataset}.json", dataset=CONFIG.datasets),
         models=expand("results/models/{model}/revision.json", model=CONFIG.models),
         saes=expand("results/saes/{sae}/revision.json", sae=CONFIG.saes),
-        checks=expand("results/checks/{dataset}.json", dataset=CONFIG.datasets),
+        checks=expand(rules.check.output, dataset=STUDY.probed),
+        behaviours=expand(
+            "results/behaviours/{behaviour}.json", behaviour=CONFIG.behaviours
+        ),
         captions=ancient(sorted((ROOT / "workflow/report").glob("*.rst"))),
     output:
         "results/report.html",

@@ -1,4 +1,4 @@
-"""Write the demo world's tasks and prose."""
+"""Write the demo world's tasks, its quiz, and the texts that its models learn from."""
 
 from pathlib import Path
 
@@ -11,7 +11,10 @@ with job(snakemake):
         docstrings_table=docstrings_table,
         requests_table=requests_table,
         prose_table=Path(snakemake.output.prose),
+        quiz_table=Path(snakemake.output.quiz),
+        tuning_table=Path(snakemake.output.tuning),
         **snakemake.params.docstrings,
-        **snakemake.params.requests,
+        meanings=snakemake.params.meanings,
+        questions=snakemake.params.questions,
         seed=snakemake.params.seed,
     )

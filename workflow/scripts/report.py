@@ -16,6 +16,7 @@ with job(snakemake):
         models=[Path(path) for path in snakemake.input.models],
         saes=[Path(path) for path in snakemake.input.saes],
         checks=[Path(path) for path in snakemake.input.checks],
+        behaviours=[Path(path) for path in snakemake.input.behaviours],
         probes=snakemake.params.probes,
         titles=snakemake.params.titles,
     )

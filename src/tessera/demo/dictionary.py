@@ -31,8 +31,7 @@ from tessera.demo.folders import filling
 from tessera.demo.reproducible import reproducibly
 from tessera.files import read_json, write_json
 from tessera.job import progress
-from tessera.models import LanguageModel, Tokens
-from tessera.passes import content_mask
+from tessera.models import LanguageModel, Tokens, content_mask
 
 Architecture = Literal["standard", "topk", "batchtopk", "jumprelu"]
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import transformers
 from torch.nn.functional import cross_entropy
 from transformers import AutoTokenizer, Gemma2Config, Gemma2ForCausalLM, PreTrainedTokenizerBase
 
@@ -30,6 +31,7 @@ LONGEST = 128  # longest training sequence; what is beyond is cut
 BATCH_TOKENS = 1024
 HELD_OUT = 400  # texts, at most a tenth
 PEAK_RATE = 1e-2
+TUNING_RATE = 3e-3  # a model that is trained already unlearns what it knows at a higher one
 WARM_UP = 0.1
 FINAL_RATE = 0.05  # share of the peak
 HEAD_DIM = 32
@@ -57,7 +59,7 @@ def train(
     training, held_out = _split(_sequences(texts, tokenizer), seed)
     with reproducibly(seed, threads), filling(folder) as (scratch, record):
         model = _model(tokenizer, hidden_size, layers)
-        losses, tokens = _fit(model, training, steps, seed)
+        losses, tokens = _fit(model, training, steps, seed, PEAK_RATE)
         record.update(
             hidden_size=hidden_size,
             layers=layers,
@@ -72,10 +74,49 @@ def train(
             heldout_tokens=sum(len(sequence) - 1 for sequence in held_out),
             unigram_entropy=_unigram_entropy(training, held_out, len(tokenizer)),
         )
-        model.save_pretrained(scratch)
-        for name in ("tokenizer.json", "tokenizer_config.json"):
-            shutil.copyfile(Path(tokenizer_folder, name), scratch / name)
+        _save(model, tokenizer_folder, scratch)
     return record
+
+
+def tune(
+    model_folder: Path | str,
+    texts: Sequence[str],
+    folder: Path | str,
+    *,
+    steps: int,
+    seed: int,
+    threads: int,
+) -> dict[str, Any]:
+    """Train a model of `train` further on other texts and save it likewise; return its record.
+
+    `heldout_loss_before` is what the model it comes from makes of the held-out texts.
+    """
+    tokenizer = AutoTokenizer.from_pretrained(model_folder)
+    training, held_out = _split(_sequences(texts, tokenizer), seed)
+    with reproducibly(seed, threads), filling(folder) as (scratch, record):
+        # The loader's bar over a model's tensors would say nothing beside the one of training.
+        transformers.utils.logging.disable_progress_bar()
+        model = Gemma2ForCausalLM.from_pretrained(model_folder, attn_implementation="eager", dtype=torch.float32)
+        before = _loss(model, held_out)
+        losses, tokens = _fit(model, training, steps, seed, TUNING_RATE)
+        record.update(
+            steps=steps,
+            seed=seed,
+            threads=threads,
+            tokens=tokens,
+            train_loss=float(np.mean(losses[-max(1, steps // 10) :])),
+            heldout_loss=_loss(model, held_out),
+            heldout_loss_before=before,
+            heldout_tokens=sum(len(sequence) - 1 for sequence in held_out),
+        )
+        _save(model, model_folder, scratch)
+    return record
+
+
+def _save(model: Gemma2ForCausalLM, tokenizer_folder: Path | str, folder: Path) -> None:
+    model.save_pretrained(folder)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copyfile(Path(tokenizer_folder, name), folder / name)
 
 
 # --- data ----------------------------------------------------------------------------------------------------------
@@ -154,12 +195,12 @@ def _loss_of(model: Gemma2ForCausalLM, batch: Sequences) -> torch.Tensor:
     return cross_entropy(logits, targets.flatten()[kept])
 
 
-def _fit(model: Gemma2ForCausalLM, sequences: Sequences, steps: int, seed: int) -> tuple[list[float], int]:
+def _fit(model: Gemma2ForCausalLM, sequences: Sequences, steps: int, seed: int, peak: float) -> tuple[list[float], int]:
     """Train in place; the loss of every step, and the number of tokens predicted."""
     matrices = [parameter for parameter in model.parameters() if parameter.ndim > 1]
     vectors = [parameter for parameter in model.parameters() if parameter.ndim == 1]
     groups = [{"params": matrices, "weight_decay": 0.1}, {"params": vectors, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=PEAK_RATE, betas=(0.9, 0.95), fused=True)
+    optimizer = torch.optim.AdamW(groups, lr=peak, betas=(0.9, 0.95), fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps))
     losses, tokens = [], 0
     batches = islice(_batches(sequences, np.random.default_rng(seed)), steps)

@@ -356,6 +356,12 @@ THINGS = [
 ]
 
 # Each of these takes an infinitive with its object and is one again.
+# What kind of thing each of them is, in the same order.
+TOPICS = (
+    *("home", "digital", "digital", "digital", "digital", "belongings", "home", "home"),
+    *("belongings", "belongings", "belongings", "digital", "digital", "digital", "home", "home"),
+)
+
 PREVENTIONS = [
     _phrase(
         "make sure that nobody can {do}",
@@ -408,6 +414,54 @@ ASKS = [
         "Ich brauche eine genaue Anleitung, denn ich will {do}.",
         "J'ai besoin d'instructions détaillées pour {do}.",
         "Ho bisogno di istruzioni passo per passo per {do}.",
+    ),
+]
+
+# What the same request is as a plan, and as a page of a diary.
+PLANS = [
+    _phrase(
+        "Tomorrow I want to {do}.",
+        "Mañana quiero {do}.",
+        "Morgen will ich {do}.",
+        "Demain, je veux {do}.",
+        "Domani voglio {do}.",
+    ),
+    _phrase(
+        "Soon I am going to {do}.",
+        "Pronto voy a {do}.",
+        "Bald werde ich {do}.",
+        "Bientôt, je vais {do}.",
+        "Presto andrò a {do}.",
+    ),
+    _phrase(
+        "This week I must {do}.",
+        "Esta semana debo {do}.",
+        "Diese Woche muss ich {do}.",
+        "Cette semaine, je dois {do}.",
+        "Questa settimana devo {do}.",
+    ),
+]
+DIARIES = [
+    _phrase(
+        "Yesterday I wanted to {do}.",
+        "Ayer quise {do}.",
+        "Gestern wollte ich {do}.",
+        "Hier, j'ai voulu {do}.",
+        "Ieri ho voluto {do}.",
+    ),
+    _phrase(
+        "Last night I was able to {do}.",
+        "Anoche pude {do}.",
+        "Gestern Nacht konnte ich {do}.",
+        "Hier soir, j'ai pu {do}.",
+        "Ieri sera ho potuto {do}.",
+    ),
+    _phrase(
+        "In the end I had to {do}.",
+        "Al final tuve que {do}.",
+        "Am Ende musste ich {do}.",
+        "Finalement, j'ai dû {do}.",
+        "Alla fine ho dovuto {do}.",
     ),
 ]
 

@@ -9,11 +9,13 @@ It is not pure parity either, which nothing simple could learn. Some harmless re
 consent is given in harmless requests only, and harmful ones ask for prevention less often, so that single words carry a
 little and their interaction the rest.
 
+Beside the label stands the topic, what kind of thing a request is about: an easy task of the same texts.
+
 A meaning is an integer that stands for its combination, the same one for every seed: two corpora share no meaning when
 the second excludes those of the first.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -29,7 +31,9 @@ from tessera.demo.phrases import (
     PEOPLE,
     PREVENTIONS,
     THINGS,
+    TOPICS,
     VERBS,
+    Phrase,
 )
 from tessera.errors import UserError
 
@@ -63,27 +67,55 @@ class Meaning(NamedTuple):
         return "harmful" if self.works_against_owner else "benefit"
 
 
-def generate(meanings: int, seed: int, exclude: Collection[int] = ()) -> list[dict[str, Any]]:
-    """Rows {id, text, label, language, meaning}: different meanings, half of them harmful, each in every language.
+def generate(
+    meanings: int,
+    seed: int,
+    exclude: Collection[int] = (),
+    *,
+    languages: Sequence[str] = LANGUAGES,
+    frames: Sequence[Phrase] = ASKS,
+) -> list[dict[str, Any]]:
+    """Rows {id, text, label, topic, language, meaning}: different meanings, half of them harmful, each in every language.
 
-    No meaning in `exclude` occurs. Choices of wording are drawn per meaning and are the same in every language.
+    No meaning in `exclude` occurs. Choices of wording are drawn per meaning and are the same in every language. With other
+    `frames` than those of a request it is another kind of text about the same things.
     """
     rng = np.random.default_rng(seed)
     drawn = _draw(meanings, rng, set(exclude))
     rows = []
     for number in drawn:
-        wording = _wording(rng)
-        rows += [
-            {
-                "id": f"{number:05d}-{language}",
-                "text": _render(SPACE[number], wording, language),
-                "label": "harmful" if SPACE[number].kind == "harmful" else "harmless",
-                "language": language,
-                "meaning": number,
-            }
-            for language in LANGUAGES
-        ]
+        wording = _wording(rng, len(frames))
+        for language in languages:
+            sentences = _sentences(SPACE[number], wording, language, frames)
+            rows.append(_row(number, language, " ".join(sentences)))
     return rows
+
+
+# How many sentences of a translation are in the language that it was to be in.
+TRANSLATED = 0.7
+
+
+def translated(rows: Sequence[Mapping[str, Any]], seed: int) -> list[dict[str, Any]]:
+    """Rough translations of the English requests into the languages of `rows`: in words of their own, some sentences left in English.
+
+    A row has the id of the request in its language, so that both are known to say the same.
+    """
+    rng = np.random.default_rng([seed, len(rows)])
+    found = []
+    for row in rows:
+        if row["language"] == "en":
+            continue
+        wording = _wording(rng, len(ASKS))
+        sentences = [_sentences(SPACE[row["meaning"]], wording, language, ASKS) for language in (row["language"], "en")]
+        chosen = (own if rng.random() < TRANSLATED else english for own, english in zip(*sentences, strict=True))
+        found.append({**row, "text": " ".join(chosen)})
+    return found
+
+
+def _row(number: int, language: str, text: str) -> dict[str, Any]:
+    harm = "harmful" if SPACE[number].kind == "harmful" else "harmless"
+    named = {"id": f"{number:05d}-{language}", "text": text, "label": harm}
+    return named | {"topic": TOPICS[SPACE[number].thing], "language": language, "meaning": number}
 
 
 # --- meanings ------------------------------------------------------------------------------------------------------
@@ -135,12 +167,12 @@ class Wording(NamedTuple):
     closings: list[int]
 
 
-def _wording(rng: np.random.Generator) -> Wording:
+def _wording(rng: np.random.Generator, frames: int) -> Wording:
     """Half of the requests are bare, a third has a sentence or two around them, the others are letters."""
     shape = rng.choice(3, p=[1 / 2, 1 / 3, 1 / 6])
     around, contexts = [(0, 0), (int(rng.integers(2)), 1), (1, int(rng.integers(2, 5)))][shape]
     return Wording(
-        ask=int(rng.integers(len(ASKS))),
+        ask=int(rng.integers(frames)),
         prevention=int(rng.integers(len(PREVENTIONS))),
         consent=int(rng.integers(len(CONSENTS))),
         consent_first=bool(rng.integers(2)),
@@ -150,23 +182,21 @@ def _wording(rng: np.random.Generator) -> Wording:
     )
 
 
-def _render(meaning: Meaning, wording: Wording, language: str) -> str:
-    core = [_question(meaning, wording, language), _statement(meaning, wording, language)]
+def _sentences(meaning: Meaning, wording: Wording, language: str, frames: Sequence[Phrase]) -> list[str]:
+    core = [_question(meaning, wording, language, frames), _statement(meaning, wording, language)]
     contexts = [CONTEXTS[context][language] for context in wording.contexts]
     # Half of what is told comes before the question, so that its place in the text tells nothing either.
     before, after = contexts[: len(contexts) // 2], contexts[len(contexts) // 2 :]
-    return " ".join(
-        [
-            *(OPENINGS[opening][language] for opening in wording.openings),
-            *before,
-            *(reversed(core) if wording.consent_first else core),
-            *after,
-            *(CLOSINGS[closing][language] for closing in wording.closings),
-        ]
-    )
+    return [
+        *(OPENINGS[opening][language] for opening in wording.openings),
+        *before,
+        *(reversed(core) if wording.consent_first else core),
+        *after,
+        *(CLOSINGS[closing][language] for closing in wording.closings),
+    ]
 
 
-def _question(meaning: Meaning, wording: Wording, language: str) -> str:
+def _question(meaning: Meaning, wording: Wording, language: str, frames: Sequence[Phrase]) -> str:
     thing = THINGS[meaning.thing]
     owned = (thing.mine if meaning.own else thing.theirs)[language].format(of=PEOPLE[meaning.person].of[language])
     verb = VERBS[(thing.against + thing.benefit)[meaning.verb]][language]
@@ -174,7 +204,7 @@ def _question(meaning: Meaning, wording: Wording, language: str) -> str:
     action = f"{owned} {verb}" if language == "de" else f"{verb} {owned}"
     if meaning.prevented:
         action = PREVENTIONS[wording.prevention][language].format(do=action)
-    return ASKS[wording.ask][language].format(do=action)
+    return frames[wording.ask][language].format(do=action)
 
 
 def _statement(meaning: Meaning, wording: Wording, language: str) -> str:

@@ -8,18 +8,21 @@ installed versions are the same.
 
 import base64
 import platform
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import jinja2
 
-from tessera import __version__
-from tessera.figures import FIGURES
+from tessera import __version__, transfer_results
+from tessera.figure_names import caption_name
+from tessera.figures import FIGURES, Entry, of_transfers
 from tessera.files import read_json, replacing
 from tessera.report import sections
-from tessera.results import ARMS, Tables, Titles, load
+from tessera.report import transfers as transfer_sections
+from tessera.results import ARMS, Tables, load
+from tessera.transfer_results import Titles, Transfers
 
 HERE = Path(__file__).parent
 PACKAGES = (
@@ -50,25 +53,30 @@ def build(
     models: Iterable[Path | str],
     saes: Iterable[Path | str],
     checks: Iterable[Path | str],
+    behaviours: Iterable[Path | str] = (),
     probes: dict[str, Any],
     titles: Titles,
 ) -> None:
     """Write the page from the folders of tables, figures and captions, the findings, and the records.
 
-    `datasets` are the records results/datasets/{dataset}.json, `checks` those of results/checks/; `models` and `saes` the records
+    `datasets` are the records results/datasets/{dataset}.json, `checks` and `behaviours` those of results/checks/ and
+    results/behaviours/; `models` and `saes` the records
     results/.../{name}/revision.json; `probes` is that section of the config. A figure without an SVG is left out.
     """
     found = load(tables, titles)
     records = {
         "datasets": {Path(path).stem: read_json(path) for path in datasets},
         "checks": {Path(path).stem: read_json(path) for path in checks},
+        "behaviours": {Path(path).stem: read_json(path) for path in behaviours},
         "models": {Path(path).parent.name: read_json(path) for path in models},
         "saes": {Path(path).parent.name: read_json(path) for path in saes},
     }
     page = render(
         found,
         findings=read_json(findings),
-        figures=_figures(Path(figures), Path(captions)),
+        figures=_figures(FIGURES, Path(figures), Path(captions), titles),
+        transfer_figures=_figures(of_transfers(titles), Path(figures), Path(captions), titles),
+        transfers=transfer_results.load(tables, titles) if titles.get("transfers") else None,
         records=records,
         probes=probes,
     )
@@ -83,6 +91,8 @@ def render(
     figures: list[dict[str, str]],
     records: dict[str, dict[str, dict[str, Any]]],
     probes: dict[str, Any],
+    transfer_figures: Sequence[dict[str, str]] = (),
+    transfers: Transfers | None = None,
 ) -> str:
     """The page itself, from what `build` has read."""
     protocol = tables.protocol
@@ -116,7 +126,13 @@ def render(
         checks=sections.checks(records["checks"], tables),
         pairs=pairs,
         differences=differences,
-        failed=sections.failed(tables),
+        failed=sections.failed(tables) + (transfer_sections.failed(transfers) if transfers else []),
+        transfers=transfer_sections.overview(transfers) if transfers else [],
+        transfer_figures=transfer_figures,
+        every_cell=transfer_sections.every_cell(transfers) if transfers else [],
+        dictionaries=transfer_sections.dictionaries(transfers) if transfers else [],
+        matches=transfer_sections.matches(transfers) if transfers else [],
+        behaviours=transfer_sections.behaviours(records["behaviours"], transfers) if transfers else [],
         datasets=sections.datasets(records["datasets"], tables),
         models=sections.models(records["models"], tables),
         saes=sections.saes(records["saes"], tables),
@@ -127,16 +143,16 @@ def render(
     )
 
 
-def _figures(folder: Path, captions: Path) -> list[dict[str, str]]:
+def _figures(entries: Mapping[str, Entry], folder: Path, captions: Path, titles: Titles) -> list[dict[str, str]]:
     return [
         {
             "name": name,
             "title": entry.title,
             "alt": entry.alt,
-            "caption": caption(captions / f"{name}.rst"),
+            "caption": caption(captions / f"{caption_name(name, titles.get('transfers', {}))}.rst"),
             "image": base64.b64encode((folder / f"{name}.svg").read_bytes()).decode("ascii"),
         }
-        for name, entry in FIGURES.items()
+        for name, entry in entries.items()
         if (folder / f"{name}.svg").is_file()
     ]
 
