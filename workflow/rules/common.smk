@@ -143,12 +143,15 @@ def tables_of(figure):
 
 def titles_of(figure):
     """What a figure calls things; one that shows no transfer does not depend on theirs."""
-    shown = ("datasets", "models") + (
-        ("behaviours", "transfers") if figure in TRANSFER_FIGURES else ()
-    )
-    return {
-        section: names for section, names in STUDY.titles().items() if section in shown
+    titles = STUDY.titles()
+    if figure in TRANSFER_FIGURES:
+        return titles
+    probed = {
+        name: title
+        for name, title in titles["datasets"].items()
+        if name in STUDY.probed
     }
+    return {"datasets": probed, "models": titles["models"]}
 
 
 def caption_of(figure):

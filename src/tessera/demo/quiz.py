@@ -54,19 +54,19 @@ def generate(questions: int, seed: int) -> list[dict[str, Any]]:
     for position, (form, language) in enumerate(kinds):
         count = questions * (position + 1) // len(kinds) - questions * position // len(kinds)
         stems = _stems(form, language)
-        number = 0
+        asked: set[str] = set()
         for drawn in rng.permutation(len(stems)):
-            if number == count:
+            if len(asked) == count:
                 break
             stem, k = stems[drawn], len(rows)
             # Every other right option is the longer one, and of these, every other comes first.
             wrong = _drawn(stem, k % 2 == 0, rng)
-            if wrong is None:
+            if wrong is None or stem.text in asked:
                 continue
             options = [stem.right, wrong] if k // 2 % 2 == 0 else [wrong, stem.right]
             rows.append(
                 {
-                    "id": f"{form}-{language}-{number:03d}",
+                    "id": f"{form}-{language}-{len(asked):03d}",
                     "text": stem.prompt,
                     "option_a": options[0],
                     "option_b": options[1],
@@ -76,10 +76,10 @@ def generate(questions: int, seed: int) -> list[dict[str, Any]]:
                     "group": f"{form}-{stem.about}",
                 }
             )
-            number += 1
-        if number < count:
-            wrong_number = f"{count} questions of the form '{form}' in {language} are asked for, and there are {number}"
-            raise UserError("demo.questions", wrong_number, "lower it")
+            asked.add(stem.text)
+        if len(asked) < count:
+            few = f"{count} questions of the form '{form}' in {language} are asked for, and there are {len(asked)}"
+            raise UserError("demo.questions", few, "lower it")
     return rows
 
 
@@ -105,9 +105,8 @@ def _drawn(stem: Stem, shorter: bool, rng: np.random.Generator) -> str | None:
 
 
 def _stems(form: str, language: str) -> list[Stem]:
-    """All that can be asked, no prompt twice."""
-    found = _sentences(language) if form == "sentence" else _fits(language)
-    return list({stem.text: stem for stem in found}.values())
+    """All that can be asked; a verb goes with more than one thing, and a thing with more than one verb."""
+    return list(_sentences(language) if form == "sentence" else _fits(language))
 
 
 def _sentences(language: str) -> Iterator[Stem]:
