@@ -57,15 +57,7 @@ Called = dict[str, Any]
 Make = Callable[[], Matrix | Arm]
 
 
-def run(
-    name: str,
-    settings: Mapping[str, Any],
-    *,
-    results: Path,
-    folder: Path,
-    code: str = "",
-    seconds: Callable[[], float] = time.perf_counter,
-) -> None:
+def run(name: str, settings: Mapping[str, Any], *, results: Path, folder: Path, code: str = "") -> None:
     """Compute the transfer `name` and write its tables into `folder`.
 
     `settings` is the plain config entry with what a study adds to it: `inputs`, and what the kind needs.
@@ -73,13 +65,14 @@ def run(
     reading = _Reading(settings, results)
     rows: list[dict[str, Any]] = []
     for plan in reading.plans():
-        rows += [_named(plan, name, settings["kind"], row) for row in _matrix(plan, reading, folder, code, seconds)]
-    _write(rows, CELLS, folder / "cells.parquet")
+        rows += [_named(plan, name, settings["kind"], row) for row in _matrix(plan, reading, folder, code)]
     if settings["kind"] == "dictionary":
         found = list(_dictionary_rows(settings, rows))
         _write([{"transfer": name, **row} for row in found], dictionaries.DICTIONARIES, folder / "dictionaries.parquet")
         matched = dictionaries.matches(settings["matched"], settings["saes_of"], results / "saes")
         _write([{"transfer": name, **row} for row in matched], dictionaries.MATCHES, folder / "matches.parquet")
+    # Last, as the file by which the transfer is known to be done.
+    _write(rows, CELLS, folder / "cells.parquet")
 
 
 def _named(plan: Plan, name: str, kind: str, row: dict[str, Any]) -> dict[str, Any]:
@@ -95,9 +88,7 @@ def _write(rows: Sequence[dict[str, Any]], schema: pa.Schema, path: Path) -> Non
 # --- one matrix ----------------------------------------------------------------------------------------------------
 
 
-def _matrix(
-    plan: Plan, reading: "_Reading", folder: Path, code: str, seconds: Callable[[], float]
-) -> Iterator[dict[str, Any]]:
+def _matrix(plan: Plan, reading: "_Reading", folder: Path, code: str) -> Iterator[dict[str, Any]]:
     """The cells of a matrix, input after input from its file of answers or anew."""
     protocol = protocols.strict(seeds=2, test_size=0.5, **reading.settings["strict"])
     arrangement = plan.arrangement
@@ -112,11 +103,11 @@ def _matrix(
         }
         stamp = sha256_json([code, entry, chosen, reading.depends_on(entry), reading.shared, plan.folder])
         if not _is_done(path, stamp):
-            start = seconds()
+            start = time.perf_counter()
             table = fits.answers(make(), arrangement, sources, protocol, **chosen)
             with replacing(path) as partial:
                 pq.write_table(table.replace_schema_metadata({STAMP: stamp}), partial, compression="zstd")
-            logger.info("%s: %d fits in %.1f s", path.stem, len(table), seconds() - start)
+            logger.info("%s: %d fits in %.1f s", path.stem, len(table), time.perf_counter() - start)
         called.append(entry)
         answered.append((entry, list(fits.by_cell(pq.ParquetFile(path).read()))))
     lines = cells.lines(answered, arrangement)
