@@ -516,7 +516,7 @@ class Demo(Entry):
     )
     sae_steps: int = Field(500, ge=1, description="Training steps of each SAE.")
     questions: int = Field(320, ge=20, description="Questions of the quiz.")
-    tuned_steps: int = Field(100, ge=1, description="Steps by which the large model is tuned.")
+    tuned_steps: int = Field(70, ge=1, description="Steps by which the large model is tuned.")
     vision_steps: int = Field(300, ge=1, description="Training steps of the vision tower.")
     digits: int = Field(600, ge=50, le=1000, description="Images of digits to probe; the tower learns from the others.")
 

@@ -31,7 +31,7 @@ from transformers import (
 from tessera.errors import UserError
 from tessera.job import progress
 from tessera.memory import out_of_memory, release
-from tessera.models import SOFT_CAPPED, TOKENIZED_TOGETHER, ChatTemplate
+from tessera.models import TOKENIZED_TOGETHER, ChatTemplate, open_model
 
 logger = logging.getLogger("tessera")
 
@@ -371,20 +371,5 @@ def _open(folder: Path, *, dtype: str, attention: str, key: str) -> Any:
             f"a model of type {config.model_type} is no language model that predicts the next token and nothing else"
         )
         raise UserError(key, wrong, "ask another model")
-    if config.model_type in SOFT_CAPPED and attention != "eager":
-        wrong = f"{config.model_type} caps its attention scores, and '{attention}' may leave that out without a word"
-        raise UserError(f"{key}.attention", wrong, "set it to eager")
-    model: Any = AutoModelForCausalLM.from_pretrained(
-        folder,
-        config=config,
-        dtype=getattr(torch, dtype),
-        attn_implementation=attention,
-        local_files_only=True,
-        trust_remote_code=False,
-        use_safetensors=True,
-    )
-    runs = model.config._attn_implementation
-    if runs != attention:
-        wrong = f"it runs '{runs}' attention where '{attention}' was asked for"
-        raise UserError(f"{key}.attention", wrong, "choose the one it runs")
+    model = open_model(folder, config, dtype=dtype, attention=attention, key=key, kind=AutoModelForCausalLM)
     return model.eval().requires_grad_(False)

@@ -282,8 +282,10 @@ class ChatTemplate:
         return str(self.tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=True))
 
 
-def open_model(folder: Path, config: transformers.PreTrainedConfig, *, dtype: str, attention: str, key: str) -> Any:
-    """The model without its head, with the attention that was asked for in every part, or a `UserError`."""
+def open_model(
+    folder: Path, config: transformers.PreTrainedConfig, *, dtype: str, attention: str, key: str, kind: Any = AutoModel
+) -> Any:
+    """The model with the attention that was asked for in every part, or a `UserError`; without its head unless `kind` has one."""
     text = config.get_text_config()
     if text.model_type in SOFT_CAPPED and attention != "eager":
         wrong = f"{text.model_type} caps its attention scores, and '{attention}' may leave that out without a word"
@@ -292,7 +294,7 @@ def open_model(folder: Path, config: transformers.PreTrainedConfig, *, dtype: st
         # Some models say so of a language tower, whose texts some implementations of attention would then read in both
         # directions. For an image and its prompt the model has a mask that says the same.
         text.use_bidirectional_attention = False
-    model = AutoModel.from_pretrained(
+    model = kind.from_pretrained(
         folder,
         config=config,
         dtype=getattr(torch, dtype),

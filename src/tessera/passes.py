@@ -18,6 +18,7 @@ from torch import Tensor
 from tessera.columns import Array
 from tessera.errors import UserError
 from tessera.health import Sample
+from tessera.memory import out_of_memory, release
 from tessera.models import LanguageModel, Place, Tokens, content_mask
 from tessera.plan import Head
 from tessera.saes import WEIGHTS, Features, Sae, read_config
@@ -126,7 +127,7 @@ class Reader:
             try:
                 self._batch(names[part], texts[part], sampled[part], kept)
             except (RuntimeError, MemoryError) as error:
-                if not _out_of_memory(error):
+                if not out_of_memory(error):
                     raise
                 self._halve(names[start], len(texts[part]), len(texts[start]), error)
             else:
@@ -143,8 +144,7 @@ class Reader:
             raise UserError(f"example '{name}'", f"its {longest} tokens alone do not fit the memory", mend) from error
         self.budget = max(1, texts // 2) * longest
         logger.warning("out of memory with %d texts of up to %d tokens; going on with half as many", texts, longest)
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        release()
 
     @torch.inference_mode()
     def _batch(
@@ -203,14 +203,6 @@ class Reader:
             layer, site = place
             wrong = f"layer {layer} ({site}) gives values that are not finite in {self.model.dtype}"
             raise UserError(f"example '{name}'", wrong, "run the model in bfloat16 or float32 (models.*.dtype)")
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    """Whether it says that memory ran out; only CUDA has an exception of its own for that."""
-    told = str(error).lower()
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(
-        words in told for words in ("out of memory", "can't allocate memory")
-    )
 
 
 def pooled(states: Tensor, content: Tensor) -> dict[str, Array]:
