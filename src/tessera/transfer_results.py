@@ -111,4 +111,4 @@ def whole(transfers: Transfers) -> pd.DataFrame:
 def away(transfers: Transfers) -> pd.DataFrame:
     """Of these the cells that are trained elsewhere than where they are tested."""
     cells = whole(transfers)
-    return cells[~cells["training"].isin(["native", "in-domain", "own", "own SAE"])]
+    return cells[~cells["training"].isin(["native", "in-domain", "own", "words", "own SAE"])]

@@ -23,6 +23,7 @@ TRAINING = {
     "leave-one-out": "all other datasets",
     "own": "the answering model's own reading",
     "other": "another model's reading",
+    "words": "the words of the question",
     "zero-shot": "names in text alone",
     "own SAE": "the reader's own SAE",
     "sibling's SAE": "its sibling's SAE",

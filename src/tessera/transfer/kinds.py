@@ -31,7 +31,7 @@ RIGHT, WRONG = "right", "wrong"
 
 NATIVE, TRANSFERRED, TRANSLATED = "native", "transferred", "translated"
 IN_DOMAIN, LEAVE_ONE_OUT, ZERO_SHOT = "in-domain", "leave-one-out", "zero-shot"
-OWN, OTHER, OWN_SAE, SIBLINGS_SAE = "own", "other", "own SAE", "sibling's SAE"
+OWN, OTHER, WORDS, OWN_SAE, SIBLINGS_SAE = "own", "other", "words", "own SAE", "sibling's SAE"
 OTHERS = "all others"
 
 
@@ -270,8 +270,9 @@ def _of_behaviour(settings: Mapping[str, Any], tables: Tables, behaviour: Asked)
         return replace(own, arm="hidden", selection="none"), "the answering model's own hidden states"
 
     def named(cell: dict[str, Any]) -> dict[str, Any]:
-        by = cell["model"] or "text"
-        return cell | {"source": by, "training": OWN if by == behaviour.model else OTHER}
+        by = cell["model"]
+        training = WORDS if by is None else OWN if by == behaviour.model else OTHER
+        return cell | {"source": by or "text", "training": training}
 
     extras = []
     if behaviour.confidence is not None:
