@@ -26,6 +26,10 @@ THIN = {
 }
 
 
+# The first test waits for the whole run.
+pytestmark = pytest.mark.timeout(1200)
+
+
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     config: dict[str, Any] = yaml.safe_load((ROOT / "config/config.yaml").read_text())
@@ -34,6 +38,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     config["probes"]["protocols"] = ["strict"]
     config["probes"]["sae_poolings"] = ["sum"]
     config["probes"]["hidden_poolings"] = ["mean"]
+    for wide in ("demo-large-l1-1024", "demo-large-l5-1024"):
+        del config["saes"][wide]
     made = World(tmp_path_factory.mktemp("default") / "world")
     made.folder.mkdir()
     (made.folder / "printed.txt").write_text(made.run(config=config))
@@ -50,7 +56,7 @@ def test_the_models_learned_and_the_saes_reconstruct(world: World) -> None:
         record = json.loads((world.folder / f"results/models/{name}/revision.json").read_text())["demo"]
         assert record["heldout_loss"] < record["unigram_entropy"] - 0.5
     saes = pd.read_parquet(world.folder / "results/tables/saes.parquet")
-    assert len(saes) == 7 * 3
+    assert len(saes) == 5 * 3
     trained = saes[saes.architecture != "random"]
     assert (trained.explained_variance > 0.5).all()
 
