@@ -26,6 +26,7 @@ include: "workflow/rules/models.smk"
 include: "workflow/rules/captures.smk"
 include: "workflow/rules/probes.smk"
 include: "workflow/rules/transfers.smk"
+include: "workflow/rules/scoreboard.smk"
 include: "workflow/rules/figures.smk"
 
 

@@ -54,6 +54,13 @@ class Study:
 
     # --- sources ---
 
+    def sources(self) -> dict[str, dict[str, Any]]:
+        """Where datasets and models come from, by id."""
+        return {
+            section: {name: entry["source"] for name, entry in self.plain[section].items()}
+            for section in ("datasets", "models")
+        }
+
     def local_source(self, section: str, name: str) -> str | None:
         """The path of a source on this disk, or None for one that is fetched or made."""
         source = self.plain[section][name]["source"]

@@ -55,7 +55,7 @@ def world(finished_world: World, tmp_path_factory: pytest.TempPathFactory) -> Wo
     write_questions(made.folder / "data/questions.csv")
     planned = made.planned(transferring())
     assert planned == Counter(
-        dataset=1, capture=1, behaviour=2, transfer=2, transfer_tables=1, figure=3, findings=1, report=1
+        dataset=1, capture=1, behaviour=2, transfer=2, transfer_tables=1, scoreboard=1, figure=3, findings=1, report=1
     )
     made.run(config=transferring())
     return made
@@ -94,13 +94,13 @@ def test_what_a_model_answered_is_told_and_predicted_or_said_not_to_be(world: Wo
 def test_a_transfer_more_is_one_job(world: World) -> None:
     config = transferring()
     config["transfers"]["more"] = {**TRANSFERS["parts"], "selections": ["none"]}
-    assert world.planned(config) == Counter(transfer=1, transfer_tables=1, figure=5, findings=1, report=1)
+    assert world.planned(config) == Counter(transfer=1, transfer_tables=1, scoreboard=1, figure=5, findings=1, report=1)
 
 
 def test_changed_settings_of_a_transfer_rerun_that_alone(world: World) -> None:
     config = transferring()
     config["transfers"]["parts"]["folds"] = 3
-    assert world.planned(config) == Counter(transfer=1, transfer_tables=1, figure=3, findings=1, report=1)
+    assert world.planned(config) == Counter(transfer=1, transfer_tables=1, scoreboard=1, figure=3, findings=1, report=1)
 
 
 def test_a_changed_title_computes_nothing(world: World) -> None:
@@ -112,7 +112,9 @@ def test_a_changed_title_computes_nothing(world: World) -> None:
 def test_a_changed_behaviour_is_asked_again(world: World) -> None:
     config = transferring()
     config["behaviours"]["guesses"]["per"] = "token"
-    assert world.planned(config) == Counter(behaviour=1, transfer=1, transfer_tables=1, figure=3, findings=1, report=1)
+    assert world.planned(config) == Counter(
+        behaviour=1, transfer=1, transfer_tables=1, scoreboard=1, figure=3, findings=1, report=1
+    )
 
 
 def test_an_sae_more_is_an_input_more_and_the_others_are_kept(world: World, tmp_path: Path) -> None:

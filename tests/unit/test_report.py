@@ -12,10 +12,11 @@ import fakes_tables
 import pandas as pd
 import pytest
 
-from tessera import figures, findings, report
+from tessera import figures, findings, report, scoreboard
 from tessera.results import NUMBERS, Tables
 
 CAPTIONS = Path(__file__).parents[2] / "workflow" / "report"
+REFERENCE = Path(__file__).parents[2] / "resources" / "reference"
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 EVIL = "<script>alert('label')</script>"
 
@@ -78,6 +79,14 @@ def test_build_writes_one_file_with_its_figures_inside_the_same_every_time(tmp_p
         folder.mkdir()
     for name in NUMBERS:
         getattr(tables, name).to_parquet(folders["tables"] / f"{name}.parquet")
+    scoreboard.write(
+        cells=folders["tables"] / "cells.parquet",
+        transfers=None,
+        published=REFERENCE,
+        sources={"datasets": {}, "models": {}},
+        images=[],
+        output=folders["tables"],
+    )
     figures.write("saes", folders["tables"], folders["figures"] / "saes", tables.titles)
     findings.write(folders["tables"], tables.titles, tmp_path / "findings.json")
     paths: dict[str, list[Path]] = {}

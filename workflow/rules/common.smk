@@ -75,9 +75,10 @@ TABLE_NAMES = [
     "saes",
 ]
 TRANSFER_TABLES = ["transfers", "dictionaries", "matches"] if CONFIG.transfers else []
+SCOREBOARD_TABLES = ["scoreboard", "claims"]
 TABLES = expand(
     "results/tables/{table}.{format}",
-    table=TABLE_NAMES + TRANSFER_TABLES,
+    table=TABLE_NAMES + TRANSFER_TABLES + SCOREBOARD_TABLES,
     format=["parquet", "csv"],
 )
 

@@ -96,7 +96,8 @@ rule report:
     input:
         findings="results/findings.json",
         tables=expand(
-            "results/tables/{table}.parquet", table=TABLE_NAMES + TRANSFER_TABLES
+            "results/tables/{table}.parquet",
+            table=TABLE_NAMES + TRANSFER_TABLES + SCOREBOARD_TABLES,
         ),
         figures=FIGURES,
         datasets=expand("results/datasets/{dataset}.json", dataset=CONFIG.datasets),

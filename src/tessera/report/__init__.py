@@ -19,6 +19,7 @@ from tessera import __version__, transfer_results
 from tessera.figure_names import caption_name
 from tessera.figures import FIGURES, Entry, of_transfers
 from tessera.files import read_json, replacing
+from tessera.report import scoreboard as board_sections
 from tessera.report import sections
 from tessera.report import transfers as transfer_sections
 from tessera.results import ARMS, Tables, load
@@ -77,6 +78,7 @@ def build(
         figures=_figures(FIGURES, Path(figures), Path(captions), titles),
         transfer_figures=_figures(of_transfers(titles), Path(figures), Path(captions), titles),
         transfers=transfer_results.load(tables, titles) if titles.get("transfers") else None,
+        board=board_sections.load(tables),
         records=records,
         probes=probes,
     )
@@ -93,6 +95,7 @@ def render(
     probes: dict[str, Any],
     transfer_figures: Sequence[dict[str, str]] = (),
     transfers: Transfers | None = None,
+    board: board_sections.Board | None = None,
 ) -> str:
     """The page itself, from what `build` has read."""
     protocol = tables.protocol
@@ -133,6 +136,10 @@ def render(
         dictionaries=transfer_sections.dictionaries(transfers) if transfers else [],
         matches=transfer_sections.matches(transfers) if transfers else [],
         behaviours=transfer_sections.behaviours(records["behaviours"], transfers) if transfers else [],
+        board=board_sections.overview(board) if board else [],
+        outside=board_sections.outside(board) if board else [],
+        n_outside=board_sections.n_outside(board) if board else 0,
+        claims=board_sections.claims(board) if board else [],
         datasets=sections.datasets(records["datasets"], tables),
         models=sections.models(records["models"], tables),
         saes=sections.saes(records["saes"], tables),

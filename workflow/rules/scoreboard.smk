@@ -1,0 +1,35 @@
+# The run's cells beside the published ones, and what a reproduction should show.
+rule scoreboard:
+    input:
+        cells="results/tables/cells.parquet",
+        transfers="results/tables/transfers.parquet" if CONFIG.transfers else [],
+        published=expand(
+            str(ROOT / "resources/reference/{name}.csv"),
+            name=["results_tidy", "best_per_dataset", "datasets"],
+        ),
+    output:
+        expand("results/tables/{table}.parquet", table=SCOREBOARD_TABLES),
+        report(
+            expand("results/tables/{table}.csv", table=SCOREBOARD_TABLES),
+            category="Tables",
+            caption="../report/tables.rst",
+        ),
+    log:
+        "logs/scoreboard.log",
+    benchmark:
+        "results/benchmarks/scoreboard.tsv"
+    conda:
+        "../../envs/probes.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+    params:
+        sources=STUDY.sources(),
+        images=[
+            name for name, dataset in CONFIG.datasets.items() if dataset.holds_images
+        ],
+        code=script_code("scoreboard"),
+    message:
+        "scoreboard: laying the cells beside the published ones"
+    script:
+        "../scripts/scoreboard.py"
