@@ -108,7 +108,7 @@ def _check(path: Path, filename: str, named: str | None, *also: Path) -> None:
     if found != named:
         for file in (path, *also):
             file.unlink(missing_ok=True)
-        raise DamagedError(f"{filename}: its {kind} is {found[:12]}..., and the Hub says {named[:12]}...")
+        raise DamagedError(f"{filename} has the {kind} {found[:12]}, and there it is {named[:12]}")
 
 
 def git_hash(path: Path) -> str:
