@@ -82,7 +82,13 @@ class World:
 
     folder: Path
 
-    def run(self, *arguments: str, config: dict[str, Any] | None = None, check: bool = True) -> str:
+    def run(
+        self,
+        *arguments: str,
+        config: dict[str, Any] | None = None,
+        check: bool = True,
+        environment: dict[str, str] | None = None,
+    ) -> str:
         """What one snakemake command printed; `config` is written to mine.yaml and used."""
         command = [
             sys.executable,
@@ -98,8 +104,8 @@ class World:
             (self.folder / "mine.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
         if (self.folder / "mine.yaml").exists():
             command += ["--configfile", "mine.yaml"]
-        environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
-        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=False, env=environment)
+        settings = {**os.environ, "HF_HUB_OFFLINE": "1", **(environment or {})}
+        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=False, env=settings)
         printed = done.stdout + done.stderr
         assert not check or done.returncode == 0, printed[-6000:]
         return printed

@@ -109,6 +109,9 @@ class SaeRelease(Entry):
         description="Release name in sae-lens's directory, for example `gemma-scope-2b-pt-res-canonical`."
     )
     id: str = Field(description="SAE id within the release, for example `layer_12/width_16k/canonical`.")
+    revision: Revision | None = Field(
+        None, description="Commit of the release's repository; the newest, which the SAE's record names, if left out."
+    )
 
 
 class DemoSae(Entry):

@@ -5,12 +5,14 @@ them in its own. So an error is judged by everything that led to it, and every o
 asked for. Credentials never reach a message.
 """
 
+import errno
 import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import huggingface_hub
+from huggingface_hub import constants
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
@@ -23,6 +25,15 @@ from huggingface_hub.errors import (
 from tessera.errors import UserError
 from tessera.job import DISK_TROUBLE
 
+# Seconds of rest before each further try of what may pass.
+WAITS = (2, 10, 30)
+
+KEPT = "what has arrived whole is kept"
+
+
+class DamagedError(Exception):
+    """A file whose content is not what the Hub says it is."""
+
 
 @contextmanager
 def hub_trouble(key: str, what: str, split: str | None = None) -> Iterator[None]:
@@ -34,17 +45,53 @@ def hub_trouble(key: str, what: str, split: str | None = None) -> Iterator[None]
         yield
     except Exception as error:
         # A disk that is full or closed is not the Hub's doing, and the job words it.
-        if isinstance(error, OSError) and error.errno in DISK_TROUBLE:
-            raise
+        if disk := _disk_trouble(error):
+            raise disk from error
         about, wrong, mend = _in_words(error, what, split)
         raise UserError(key if split is None else f"{key}.{about}", wrong, mend) from None
+
+
+def may_pass(error: Exception) -> bool:
+    """Whether the same may go well in a moment. What cannot be reached at all, the client has tried often enough."""
+    led_to = _chain(error)
+    status = _status(led_to)
+    if status is not None:
+        return status in (408, 429) or status >= 500
+    return isinstance(error, DamagedError) or _is_cut(led_to)
+
+
+def retry_after(error: Exception) -> int | None:
+    """The seconds that a Hub wants to be left alone for."""
+    for each in _chain(error):
+        if isinstance(each, HfHubHTTPError):
+            said = str(each.response.headers.get("Retry-After", ""))
+            return int(said) if said.isdigit() else None
+    return None
+
+
+def _is_cut(led_to: list[BaseException]) -> bool:
+    """Whether a connection that stood was cut or fell silent. By name: libraries differ in whose class that is."""
+    names = _names(led_to)
+    return ("TransportError" in names and "ConnectError" not in names) or any(
+        isinstance(each, OSError) and "Consistency check failed" in str(each) for each in led_to
+    )
+
+
+def _disk_trouble(error: Exception) -> OSError | None:
+    """What a disk did to lead to an error, with the name of a place on it."""
+    for each in _chain(error):
+        if isinstance(each, OSError) and each.errno in DISK_TROUBLE:
+            return OSError(each.errno, os.strerror(each.errno), each.filename or constants.HF_HOME)
+    # The client's faster half is written in Rust, whose errors are words, and datasets looks for room before it writes.
+    if f"os error {errno.ENOSPC}" in str(error) or "Not enough disk space" in str(error):
+        return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), constants.HF_HOME)
+    return None
 
 
 def _in_words(error: Exception, what: str, split: str | None) -> tuple[str, str, str]:
     """What an error is about (hub, revision, config or splits), what is wrong, and the mend."""
     led_to = _chain(error)
-    # By name, because these are of libraries that take a second to import, or that another release replaces.
-    names = {kind.__name__ for each in led_to for kind in type(each).__mro__}
+    names = _names(led_to)
     message = without_secrets(f"{type(error).__name__}: {error}")
     status = _status(led_to)
 
@@ -54,7 +101,7 @@ def _in_words(error: Exception, what: str, split: str | None) -> tuple[str, str,
     cases = (
         (
             is_a(GatedRepoError) or "is a gated dataset" in message,
-            ("hub", f"'{what}' is gated", "accept its terms on its page and set HF_TOKEN to a token of that account"),
+            _gated(led_to, what, split),
         ),
         (
             is_a(RevisionNotFoundError) or message.startswith("DatasetNotFoundError: Revision "),
@@ -65,12 +112,40 @@ def _in_words(error: Exception, what: str, split: str | None) -> tuple[str, str,
             ("hub", f"the Hub shows no '{what}'", "check the name; if it is private, set HF_TOKEN"),
         ),
         (
+            status == 401 and "Invalid credentials" in " ".join(map(str, led_to)),
+            (
+                "hub",
+                f"the Hub does not know the token that '{what}' is asked for with (status 401)",
+                f"set HF_TOKEN to a valid one, see {constants.ENDPOINT}/settings/tokens",
+            ),
+        ),
+        (
             status in (401, 403),
             ("hub", f"the Hub refused '{what}' with status {status}", "set HF_TOKEN to a token that may read it"),
         ),
         (
+            status == 429,
+            ("hub", f"the Hub limits how often it is asked, and '{what}' was too much (status 429)", _when(error)),
+        ),
+        (
             status is not None,
-            ("hub", f"the Hub answered with status {status} for '{what}'", "run again later"),
+            ("hub", f"the Hub answered with status {status} for '{what}'", f"run again later; {KEPT}"),
+        ),
+        (
+            isinstance(error, DamagedError),
+            (
+                "hub",
+                f"a file of '{what}' is not what the Hub says it is: {error}",
+                "run again later, or use a copy fetched elsewhere",
+            ),
+        ),
+        (
+            _is_cut(led_to),
+            (
+                "hub",
+                f"the connection breaks off again and again while '{what}' is fetched",
+                f"check the connection and run again; {KEPT}",
+            ),
         ),
         (
             is_a(ConnectionError, LocalEntryNotFoundError) or "TransportError" in names,
@@ -95,6 +170,31 @@ def _in_words(error: Exception, what: str, split: str | None) -> tuple[str, str,
     )
     other = ("hub", f"'{what}' cannot be read ({message})", "check what is asked for, or use a copy fetched elsewhere")
     return next((words for applies, words in cases if applies), other)
+
+
+def _gated(led_to: list[BaseException], what: str, split: str | None) -> tuple[str, str, str]:
+    """A repository whose terms have to be accepted: with no token, or with one of an account that has not done so."""
+    # A release of SAEs is not called as its repository is.
+    repo = next((each.repo_id for each in led_to if isinstance(each, GatedRepoError) and each.repo_id), what)
+    page = f"{constants.ENDPOINT}/{repo if split is None else f'datasets/{what}'}"
+    if huggingface_hub.get_token() is None:
+        mend = f"accept its terms on {page} and set HF_TOKEN to a token of that account"
+        return "hub", f"'{what}' is gated, and there is no token", mend
+    mend = f"accept its terms on {page} with the account of HF_TOKEN, or give a token that may read gated repositories"
+    return "hub", f"'{what}' is gated, and this token may not read it", mend
+
+
+def _when(error: Exception) -> str:
+    """When to ask a busy Hub again."""
+    seconds = retry_after(error)
+    soon = "later" if seconds is None else f"in {seconds} s or later"
+    more = "" if huggingface_hub.get_token() else ", and a token in HF_TOKEN raises the limit"
+    return f"run again {soon}; {KEPT}{more}"
+
+
+def _names(led_to: list[BaseException]) -> set[str]:
+    """The names of all kinds of error in a chain: of libraries that take a second to import, or that another release replaces."""
+    return {kind.__name__ for each in led_to for kind in type(each).__mro__}
 
 
 def _chain(error: BaseException) -> list[BaseException]:

@@ -5,11 +5,12 @@ that exist only as a pickle, and configs that ask for code of their own, are ref
 """
 
 import shutil
+from fnmatch import fnmatch
 from pathlib import Path
 
-from huggingface_hub import snapshot_download
 from transformers import AutoConfig
 
+from tessera.downloads import model_files
 from tessera.errors import UserError
 from tessera.files import read_json
 from tessera.hub import hub_trouble
@@ -25,17 +26,10 @@ def store(name: str, source: dict[str, str], folder: Path, given: Path | None) -
     key = f"models.{name}.source"
     if given is None:
         # In a folder of its own: when the Hub fails, the client hands over whatever lies in the folder already. What has
-        # arrived stays there until all of it has, so a download that broke off goes on where it stopped.
+        # arrived stays there until all of it has, so that a job that was stopped fetches only the files it still lacks.
         fetched = folder / ".fetched" / source["revision"]
         with hub_trouble(key, source["hub"]):
-            snapshot_download(
-                source["hub"],
-                revision=source["revision"],
-                local_dir=fetched,
-                allow_patterns=list(ALLOWED),
-                # Repositories keep the same model for other programs in folders of their own.
-                ignore_patterns=["*/*"],
-            )
+            model_files(source["hub"], source["revision"], fetched, _is_wanted)
         bring(fetched, folder, ALLOWED)
         shutil.rmtree(folder / ".fetched")
     else:
@@ -55,6 +49,11 @@ def store(name: str, source: dict[str, str], folder: Path, given: Path | None) -
     if reads_images(config):
         shapes |= {"modality": "vision", "text_model_type": text.model_type, "vision_size": feature_size(config)}
     write_record(folder, source, given, shapes)
+
+
+def _is_wanted(file: str) -> bool:
+    """Whether a model needs a file. Repositories keep the same model for other programs in folders of their own."""
+    return "/" not in file and any(fnmatch(file, pattern) for pattern in ALLOWED)
 
 
 def _check(folder: Path, origin: Path, key: str) -> None:

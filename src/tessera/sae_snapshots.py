@@ -5,10 +5,14 @@ for inference; the demo world's are trained by sae-lens and so saved. The captur
 is settled here, before anything is run.
 """
 
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from tessera import controls
+from tessera.downloads import cached
 from tessera.errors import UserError
 from tessera.files import read_json, write_json
 from tessera.hub import hub_trouble
@@ -20,7 +24,7 @@ def store(
     name: str, entry: dict[str, Any], folder: Path, given: Path | None, model_record: Path, seed: int | None = None
 ) -> None:
     """Bring an SAE into `folder`, and check it against its config entry and its model's record. `seed` is that of a control."""
-    key, source = f"saes.{name}", entry["source"]
+    key, source, commit = f"saes.{name}", entry["source"], None
     if "control" in source:
         assert given is not None  # noqa: S101 - the rule gives it the SAE to match
         controls.write(given, folder, seed)
@@ -32,7 +36,7 @@ def store(
         # Saved by sae-lens a moment ago; it would write the same bytes again.
         bring(given, folder, (CONFIG, WEIGHTS))
     else:
-        _bring(key, source, folder, given)
+        commit = _bring(key, source, folder, given)
     _check(folder, key, entry, read_json(model_record))
     raw = read_json(folder / CONFIG)
     shapes = {name: raw[name] for name in ("architecture", "d_in", "d_sae")}
@@ -41,17 +45,21 @@ def store(
         folder,
         source,
         None if "control" in source or "borrowed" in source else given,
-        {**shapes, "layer": entry["layer"]},
+        {**shapes, "layer": entry["layer"], **({"commit": commit} if commit else {})},
     )
 
 
-def _bring(key: str, source: dict[str, Any], folder: Path, given: Path | None) -> None:
-    """Through sae-lens, whose import takes seconds, into the form it saves for inference."""
+def _bring(key: str, source: dict[str, Any], folder: Path, given: Path | None) -> str | None:
+    """Through sae-lens, whose import takes seconds, into the form it saves for inference; returns the commit of a release."""
     from sae_lens import SAE  # noqa: PLC0415
 
+    commit = None
     if given is None:
-        with hub_trouble(f"{key}.source", source["release"]):
-            sae = SAE.from_pretrained(source["release"], source["id"], device="cpu", dtype="float32")
+        release = source["release"]
+        with hub_trouble(f"{key}.source", release), _checked_files(source.get("revision")) as fetched:
+            sae = SAE.from_pretrained(release, source["id"], device="cpu", dtype="float32")
+        commits = {found[1] for path in fetched if (found := re.search(r"/snapshots/([0-9a-f]{40})/", path))}
+        commit = commits.pop() if len(commits) == 1 else None
     else:
         for needed in (CONFIG, WEIGHTS):
             if not (given / needed).is_file():
@@ -62,6 +70,29 @@ def _bring(key: str, source: dict[str, Any], folder: Path, given: Path | None) -
     sae.save_model(folder)
     # sae-lens writes the keys in an order that changes from run to run, and the file's hash is part of an identity.
     write_json(folder / CONFIG, read_json(folder / CONFIG))
+    return commit
+
+
+@contextmanager
+def _checked_files(revision: str | None) -> Iterator[list[str]]:
+    """While sae-lens reads a release, have its files fetched at a commit and held against their hashes; yields their paths.
+
+    It asks the Hub's client for the newest of each file and has no word for another.
+    """
+    from sae_lens.loading import pretrained_sae_loaders  # noqa: PLC0415
+
+    fetched: list[str] = []
+
+    def fetch(repo_id: str, filename: str, **options: Any) -> str:
+        fetched.append(cached(repo_id, filename, **{**options, "revision": revision}))
+        return fetched[-1]
+
+    theirs = pretrained_sae_loaders.hf_hub_download
+    pretrained_sae_loaders.hf_hub_download = fetch
+    try:
+        yield fetched
+    finally:
+        pretrained_sae_loaders.hf_hub_download = theirs
 
 
 def _check(folder: Path, key: str, entry: dict[str, Any], model: dict[str, Any]) -> None:

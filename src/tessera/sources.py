@@ -18,6 +18,7 @@ import warnings
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ import pyarrow as pa
 from PIL import Image
 
 from tessera import tablefiles, templates
+from tessera.downloads import cached, patiently
 from tessera.errors import UserError
 from tessera.examples import IMAGE_FORMATS
 from tessera.files import sha256_file, sha256_json
@@ -142,14 +144,26 @@ def _read_hub(name: str, source: dict[str, Any], wanted: dict[str, str]) -> Raw:
     splits = source["splits"]
     if len(set(splits)) < len(splits):
         raise UserError(f"{key}.splits", "a split is listed twice", "list it once")
+    with hub_trouble(key, hub, splits[0]):
+        _fetch_files(source)
     parts = [(split, _load_split(key, source, split)) for split in splits]
     return _joined(name, hub, parts, wanted, revision=source["revision"])
+
+
+def _fetch_files(source: dict[str, Any]) -> None:
+    """Bring the files of a dataset into the cache that the library reads them from, held against their hashes."""
+    hub, revision = source["hub"], source["revision"]
+    builder = patiently(hub, lambda: datasets.load_dataset_builder(hub, name=source["config"], revision=revision))
+    here = f"hf://datasets/{hub}@{revision}/"
+    for file in chain.from_iterable((builder.config.data_files or {}).values()):
+        if file.startswith(here):
+            cached(hub, file.removeprefix(here), repo_type="dataset", revision=revision)
 
 
 def _load_split(key: str, source: dict[str, Any], split: str) -> datasets.Dataset:
     hub, revision = source["hub"], source["revision"]
     with hub_trouble(key, hub, split):
-        part = datasets.load_dataset(hub, name=source["config"], split=split, revision=revision)
+        part = patiently(hub, lambda: datasets.load_dataset(hub, name=source["config"], split=split, revision=revision))
     evidence = [str(file["filename"]) for file in part.cache_files] + list(part.info.download_checksums or {})
     if evidence and not any(revision in known for known in evidence):
         raise UserError(

@@ -89,6 +89,11 @@ class Study:
             "saes": f"results/demo/saes/{name}/demo.json",
         }[section]
 
+    def fetches(self, section: str) -> bool:
+        """Whether anything of a section comes from the Hub, which the nodes of a cluster seldom reach."""
+        sources = [entry["source"] for entry in self.plain[section].values()]
+        return any("hub" in source or "release" in source for source in sources)
+
     def source_digest(self, section: str, name: str) -> str | None:
         """The content of a local source, as a digest."""
         path = self.local_source(section, name)

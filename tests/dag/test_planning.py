@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from worlds import ROOT, own_config, own_world
 
 HEAVY = ("torch", "pandas", "transformers", "sae_lens", "datasets")
@@ -20,6 +21,19 @@ try:
     main()
 finally:
     print("HEAVY", sorted({name.split(".")[0] for name in set(sys.modules) - before} & set(%r)))
+"""
+
+LOCAL = """
+import sys
+from pathlib import Path
+from snakemake.api import SnakemakeApi
+from snakemake.settings.types import ConfigSettings, ResourceSettings
+
+snakefile, *configs = map(Path, sys.argv[1:])
+for config in configs:
+    with SnakemakeApi() as api:
+        parsed = api.workflow(ResourceSettings(cores=1), ConfigSettings(configfiles=[config]), snakefile=snakefile)
+        print("LOCAL", sorted(parsed._workflow._localrules))
 """
 
 
@@ -39,6 +53,32 @@ def test_the_catalogs_entry_plans_the_same_jobs(tmp_path: Path) -> None:
         )
         plans.append((done.stdout + done.stderr).split("Job stats:")[1])
     assert plans[0] == plans[1]
+
+
+def test_what_fetches_from_the_hub_runs_where_snakemake_runs(tmp_path: Path) -> None:
+    dataset = {"text": "text", "label": "label", "source": {"file": "data.csv"}}
+    fetched = {"hub": "owner/name", "revision": "a" * 40}
+    sae = {"source": {"release": "r", "id": "i"}, "model": "m", "layer": 1, "width": 8}
+    configs = [
+        {"datasets": {"d": dataset}, "models": {"m": {"source": fetched, "layers": [1]}}, "saes": {"s": sae}},
+        {"datasets": {"d": {**dataset, "source": fetched}}, "models": {}},
+    ]
+    (tmp_path / "data.csv").touch()
+    for place, config in enumerate(configs):
+        (tmp_path / f"{place}.yaml").write_text(yaml.safe_dump(config))
+    command = [
+        sys.executable,
+        "-c",
+        LOCAL,
+        str(ROOT / "Snakefile"),
+        "0.yaml",
+        "1.yaml",
+        str(ROOT / "config/config.yaml"),
+    ]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = [line for line in done.stdout.splitlines() if line.startswith("LOCAL")]
+    assert found == ["LOCAL ['model', 'sae']", "LOCAL ['dataset']", "LOCAL []"]
 
 
 def broken(change: Any) -> dict[str, Any]:

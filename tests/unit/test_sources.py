@@ -151,7 +151,7 @@ def hub(**keys):
 
 
 def hub_gives(monkeypatch, parts):
-    """Put a fake in the place of the library's `load_dataset`; returns the list of its calls."""
+    """Put a fake in the place of the library's `load_dataset`, which has no files to fetch; returns the list of its calls."""
     calls = []
 
     def load_dataset(path, *, name, split, revision):
@@ -160,7 +160,11 @@ def hub_gives(monkeypatch, parts):
             raise parts[split]
         return parts[split]
 
+    def load_dataset_builder(path, *, name, revision):
+        return SimpleNamespace(config=SimpleNamespace(data_files=None))
+
     monkeypatch.setattr(hugging_face, "load_dataset", load_dataset)
+    monkeypatch.setattr(hugging_face, "load_dataset_builder", load_dataset_builder)
     return calls
 
 

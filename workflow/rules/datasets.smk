@@ -9,6 +9,7 @@ rule dataset:
         "logs/dataset/{dataset}.log",
     benchmark:
         "results/benchmarks/dataset/{dataset}.tsv"
+    localrule: STUDY.fetches("datasets")
     conda:
         "../../envs/models.yaml"
     threads: 1

@@ -8,6 +8,7 @@ rule model:
         "logs/model/{model}.log",
     benchmark:
         "results/benchmarks/model/{model}.tsv"
+    localrule: STUDY.fetches("models")
     conda:
         "../../envs/models.yaml"
     threads: 1
@@ -33,6 +34,7 @@ rule sae:
         "logs/sae/{sae}.log",
     benchmark:
         "results/benchmarks/sae/{sae}.tsv"
+    localrule: STUDY.fetches("saes")
     conda:
         "../../envs/models.yaml"
     threads: 1

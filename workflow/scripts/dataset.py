@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import tessera.online  # noqa: F401 - before anything imports the Hub's client
 from tessera import datasets
 from tessera.job import job
 

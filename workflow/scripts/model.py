@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import tessera.online  # noqa: F401 - before anything imports the Hub's client
 from tessera import model_snapshots
 from tessera.job import job
 from tessera.snapshots import given_folder
