@@ -27,6 +27,11 @@ include: "workflow/rules/captures.smk"
 include: "workflow/rules/probes.smk"
 include: "workflow/rules/transfers.smk"
 include: "workflow/rules/figures.smk"
+include: "workflow/rules/paper.smk"
+
+
+onstart:
+    require_pins()
 
 
 onsuccess:
