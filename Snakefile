@@ -28,6 +28,11 @@ include: "workflow/rules/probes.smk"
 include: "workflow/rules/transfers.smk"
 include: "workflow/rules/scoreboard.smk"
 include: "workflow/rules/figures.smk"
+include: "workflow/rules/paper.smk"
+
+
+onstart:
+    require_pins()
 
 
 onsuccess:

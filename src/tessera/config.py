@@ -23,8 +23,11 @@ from pydantic import (
 
 Id = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=60)]
 Pooling = Annotated[str, StringConstraints(pattern=r"^(sum|mean|max|last|top-[1-9][0-9]{0,3})$")]
-Revision = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
+Revision = Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{40}|unpinned)$")]
 Layer = Annotated[int, Field(ge=0, le=1000)]
+
+# Stands for a commit that nobody has looked up yet. Such a config can be planned; `python -m tessera.pins` fills it in.
+UNPINNED = "unpinned"
 
 # Words that name a folder or a head of our own, so that no id can collide with them.
 RESERVED_IDS = {"text", "all", "tokens", "progress", "vision"}
@@ -42,11 +45,19 @@ class HubDataset(Entry):
 
     hub: str = Field(description="Repository, as `owner/name`.")
     revision: Revision = Field(
-        description="Commit of the repository, all 40 hex digits, so that a rerun reads the same."
+        description="Commit of the repository, all 40 hex digits, so that a rerun reads the same; or `unpinned`, until "
+        "`python -m tessera.pins` fills it in."
     )
     config: str | None = Field(None, description="Configuration (subset) name, where the repository has several.")
+    configs: list[str] | None = Field(
+        None, min_length=1, description="Configurations to read as one dataset, in this order, instead of one `config`."
+    )
     splits: list[str] = Field(
         ["train"], min_length=1, description="Splits to read; they are concatenated in this order."
+    )
+    subset: Literal["split", "config"] | None = Field(
+        None,
+        description="What is the subset of an example where no column says it: the name of its split, or of its configuration.",
     )
 
 
@@ -84,7 +95,7 @@ class HubModel(Entry):
     """A model on the Hugging Face Hub, pinned to a commit."""
 
     hub: str = Field(description="Repository, as `owner/name`.")
-    revision: Revision = Field(description="Commit of the repository, all 40 hex digits.")
+    revision: Revision = Field(description="Commit of the repository, all 40 hex digits; or `unpinned`.")
 
 
 class Folder(Entry):
@@ -201,6 +212,10 @@ class Dataset(Entry):
     @property
     def holds_images(self) -> bool:
         return isinstance(self.source, ImageFolder) or self.image is not None
+
+    @property
+    def has_subsets(self) -> bool:
+        return self.subset is not None or (isinstance(self.source, HubDataset) and self.source.subset is not None)
 
 
 class Model(Entry):

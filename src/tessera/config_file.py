@@ -22,6 +22,7 @@ from tessera.config import (
     DemoSae,
     DictionaryTransfer,
     Entry,
+    HubDataset,
     LanguageTransfer,
     ModalityTransfer,
     ModelTransfer,
@@ -132,6 +133,8 @@ def _problems(config: Config) -> Iterator[UserError]:
         for name in getattr(config, section):
             if name in RESERVED_IDS or (section == "saes" and re.fullmatch(r"layer-\d+(-tokens)?", name)):
                 yield UserError(f"{section}.{name}", "this id is taken by the workflow itself", "choose another id")
+    for name in config.datasets:
+        yield from _dataset_problems(config, name)
     for name in config.models:
         yield from _model_problems(config, name)
     for name in config.saes:
@@ -216,7 +219,7 @@ def _behaviour_problems(config: Config, key: str, entry: ModelTransfer) -> Itera
 def _kind_problems(config: Config, key: str, name: str) -> Iterator[UserError]:
     """What one kind of transfer needs of its datasets."""
     entry = config.transfers[name]
-    if isinstance(entry, LanguageTransfer) and config.datasets[entry.dataset].subset is None:
+    if isinstance(entry, LanguageTransfer) and not config.datasets[entry.dataset].has_subsets:
         yield UserError(f"{key}.dataset", f"'{entry.dataset}' has no subsets", "name their column in datasets.*.subset")
     if isinstance(entry, TaskTransfer):
         for dataset in entry.labels:
@@ -238,6 +241,23 @@ def _kind_problems(config: Config, key: str, name: str) -> Iterator[UserError]:
     for dataset in needed:
         if config.datasets[dataset].label is None:
             yield UserError(key, f"'{dataset}' has no labels", "name their column in datasets.*.label")
+
+
+def _dataset_problems(config: Config, name: str) -> Iterator[UserError]:
+    """Parts of a dataset of the Hub that are named twice, or not at all."""
+    dataset, key = config.datasets[name], f"datasets.{name}.source"
+    if not isinstance(dataset.source, HubDataset):
+        return
+    source = dataset.source
+    yield from _repeats(f"{key}.splits", source.splits)
+    yield from _repeats(f"{key}.configs", source.configs or [])
+    if source.config is not None and source.configs is not None:
+        yield UserError(f"{key}.configs", "config is given, too", "keep one of them")
+    if source.subset == "config" and source.configs is None:
+        yield UserError(f"{key}.subset", "there are no configs to take it from", "list them in configs")
+    if source.subset is not None and dataset.subset is not None:
+        wrong = f"the subset is the column '{dataset.subset}' already"
+        yield UserError(f"{key}.subset", wrong, "keep one of them")
 
 
 def _model_problems(config: Config, name: str) -> Iterator[UserError]:

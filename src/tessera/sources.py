@@ -132,6 +132,14 @@ def _embedded(name: str, column: pa.ChunkedArray | None) -> Images | None:
 # --- Hugging Face datasets -------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Part:
+    """A table of a dataset that comes in several, and what it is called: its `split`, and its `config` where several are read."""
+
+    table: datasets.Dataset
+    called: dict[str, str]
+
+
 def _read_hub(name: str, source: dict[str, Any], wanted: dict[str, str]) -> Raw:
     key, hub = f"datasets.{name}.source", source["hub"]
     # Anything else, the library would take for a builder of its own, an address, or a folder that happens to be here.
@@ -141,29 +149,43 @@ def _read_hub(name: str, source: dict[str, Any], wanted: dict[str, str]) -> Raw:
         raise UserError(
             f"{key}.hub", f"a folder '{hub}' lies here and hides the repository", "rename it, or use it as 'saved'"
         )
-    splits = source["splits"]
+    splits, configs = source["splits"], source["configs"]
     if len(set(splits)) < len(splits):
         raise UserError(f"{key}.splits", "a split is listed twice", "list it once")
-    with hub_trouble(key, hub, splits[0]):
-        _fetch_files(source)
-    parts = [(split, _load_split(key, source, split)) for split in splits]
-    return _joined(name, hub, parts, wanted, revision=source["revision"])
+    named = configs or [source["config"]]
+    for config in named:
+        with hub_trouble(key, hub, splits[0]):
+            _fetch_files(hub, config, source["revision"])
+    parts = [
+        Part(
+            _load_split(key, source, config, split),
+            {"split": split} if configs is None else {"config": config, "split": split},
+        )
+        for config in named
+        for split in splits
+    ]
+    return _joined(name, hub, parts, wanted, subset=source["subset"], revision=source["revision"])
 
 
-def _fetch_files(source: dict[str, Any]) -> None:
+def _fetch_files(hub: str, config: str | None, revision: str) -> None:
     """Bring the files of a dataset into the cache that the library reads them from, held against their hashes."""
-    hub, revision = source["hub"], source["revision"]
-    builder = patiently(hub, lambda: datasets.load_dataset_builder(hub, name=source["config"], revision=revision))
+    builder = patiently(hub, lambda: datasets.load_dataset_builder(hub, name=config, revision=revision))
     here = f"hf://datasets/{hub}@{revision}/"
     for file in chain.from_iterable((builder.config.data_files or {}).values()):
         if file.startswith(here):
             cached(hub, file.removeprefix(here), repo_type="dataset", revision=revision)
 
 
-def _load_split(key: str, source: dict[str, Any], split: str) -> datasets.Dataset:
+def _load_split(key: str, source: dict[str, Any], config: str | None, split: str) -> datasets.Dataset:
     hub, revision = source["hub"], source["revision"]
     with hub_trouble(key, hub, split):
-        part = patiently(hub, lambda: datasets.load_dataset(hub, name=source["config"], split=split, revision=revision))
+        part = patiently(hub, lambda: datasets.load_dataset(hub, name=config, split=split, revision=revision))
+    _check_revision(key, hub, revision, part)
+    return part
+
+
+def _check_revision(key: str, hub: str, revision: str, part: datasets.Dataset) -> None:
+    """Refuse a copy from the cache that is of another revision."""
     evidence = [str(file["filename"]) for file in part.cache_files] + list(part.info.download_checksums or {})
     if evidence and not any(revision in known for known in evidence):
         raise UserError(
@@ -171,7 +193,6 @@ def _load_split(key: str, source: dict[str, Any], split: str) -> datasets.Datase
             f"the Hub could not be asked, and the cached copy of '{hub}' is not of revision {revision}",
             "run once with a network, or remove that copy from the cache of Hugging Face datasets",
         )
-    return part
 
 
 def _read_saved(name: str, folder: Path, wanted: dict[str, str]) -> Raw:
@@ -195,17 +216,27 @@ def _read_saved(name: str, folder: Path, wanted: dict[str, str]) -> Raw:
     # Programs that work on a saved dataset leave their caches in its folder, which are no part of it.
     inside = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(("cache-", ".")))
     digest = sha256_json([[path.relative_to(folder).as_posix(), sha256_file(path)] for path in inside])
-    parts = list(saved.items()) if isinstance(saved, datasets.DatasetDict) else [(None, saved)]
+    several = isinstance(saved, datasets.DatasetDict)
+    parts = [Part(part, {"split": split}) for split, part in saved.items()] if several else [Part(saved, {})]
     return _joined(name, str(folder), parts, wanted, sha256=digest)
 
 
 def _joined(
-    name: str, where: str, parts: list[tuple[str | None, datasets.Dataset]], wanted: dict[str, str], **origin: Any
+    name: str,
+    where: str,
+    parts: list[Part],
+    wanted: dict[str, str],
+    subset: str | None = None,
+    **origin: Any,
 ) -> Raw:
-    """The splits one after the other, each row with its split's name unless the config names a column for it."""
+    """The parts one after the other, each row with its split's name unless the config names a column for it.
+
+    `subset` says which of a part's names is the subset of its rows, if one is.
+    """
     read = []
-    for split, part in parts:
-        there = where if split is None else f"{where}, split {split}"
+    for each in parts:
+        part, called = each.table, each.called
+        there = ", ".join([where, *(f"{kind} {what}" for kind, what in called.items())])
         tablefiles.check_columns(name, wanted, part.column_names)
         if part.num_rows == 0:
             raise UserError(there, "there are no rows", "leave the split out")
@@ -216,8 +247,10 @@ def _joined(
         }
         table = part.select_columns(sorted(set(wanted.values()))).with_format("arrow")[:]
         cells = tablefiles.arrow_cells(table, name, wanted, names, _rows_of(there))
-        if split is not None and "split" not in wanted:
-            cells.columns["split"] = pa.chunked_array([pa.repeat(pa.scalar(split, pa.large_string()), cells.rows)])
+        for role, kind in (("split", "split"), ("subset", subset)):
+            if kind is not None and kind in called and role not in wanted:
+                same = pa.repeat(pa.scalar(called[kind], pa.large_string()), cells.rows)
+                cells.columns[role] = pa.chunked_array([same])
         read.append(cells)
     if not read:
         raise UserError(where, "there are no splits", "check that it was saved completely")

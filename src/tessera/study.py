@@ -4,7 +4,7 @@ The workflow's rules ask a `Study` and do no arithmetic of their own, so what a 
 a notebook, without the workflow.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import cached_property
 from itertools import permutations
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 
 from tessera import fingerprint
 from tessera.config import (
+    UNPINNED,
     AnyTransfer,
     BorrowedSae,
     Config,
@@ -65,6 +66,24 @@ class Study:
         """The path of a source on this disk, or None for one that is fetched or made."""
         source = self.plain[section][name]["source"]
         return next((source[key] for key in ("file", "saved", "images", "folder") if key in source), None)
+
+    def unpinned(self) -> list[tuple[str, str]]:
+        """The datasets and models, as section and id, whose commit has not been looked up."""
+        return [
+            (section, name)
+            for section in ("datasets", "models")
+            for name, entry in self.plain[section].items()
+            if entry["source"].get("revision") == UNPINNED
+        ]
+
+    def require_pins(self, wanted: Collection[tuple[str, str]], files: Sequence[str]) -> None:
+        """A `UserError` if any of the `wanted` sources is not pinned; `files` are those of the config."""
+        found = [each for each in self.unpinned() if each in wanted]
+        if found:
+            section, name = found[0]
+            more = f", and {len(found) - 1} others with it" if len(found) > 1 else ""
+            mend = f"run python -m tessera.pins {' '.join(files)}, which asks the Hub and writes the commits there"
+            raise UserError(f"{section}.{name}.source.revision", f"it is not pinned to a commit{more}", mend)
 
     def require_sources(self) -> None:
         """A `UserError` about the first local source that is not there, before anything is planned around it."""

@@ -17,6 +17,10 @@ def minimal(**more: Any) -> dict[str, Any]:
     return {"datasets": {"d": {"source": {"file": "x.csv"}}}, **more}
 
 
+def hub_dataset(**source: Any) -> dict[str, Any]:
+    return {"datasets": {"d": {"source": {"hub": "a/b", "revision": "unpinned", **source}}}}
+
+
 DEMO = {"m": {"source": {"demo": "large"}, "layers": [1]}}
 
 
@@ -43,6 +47,17 @@ DEMO = {"m": {"source": {"demo": "large"}, "layers": [1]}}
         (
             {"datasets": {"d": {"source": {"hub": "a/b", "revision": "main"}}}},
             "datasets.d.source.revision: 'main' does not have the form",
+        ),
+        (
+            hub_dataset(config="en", configs=["en", "de"]),
+            "datasets.d.source.configs: config is given, too. Mend: keep one of them.",
+        ),
+        (hub_dataset(configs=["en", "en"]), "datasets.d.source.configs: en is listed twice"),
+        (hub_dataset(configs=[]), "datasets.d.source.configs: [] will not do"),
+        (hub_dataset(subset="config"), "datasets.d.source.subset: there are no configs to take it from"),
+        (
+            {"datasets": {"d": {**hub_dataset(subset="split")["datasets"]["d"], "subset": "lang"}}},
+            "datasets.d.source.subset: the subset is the column 'lang' already. Mend: keep one of them.",
         ),
         (minimal(models={"m": {"source": {"folder": "x"}, "layers": ["a"]}}), "models.m.layers.0: 'a' will not do"),
         (
@@ -110,6 +125,15 @@ def test_a_file_that_is_no_mapping_is_named(tmp_path: Path, content: str) -> Non
     path.write_text(content)
     with pytest.raises(UserError, match=r"mine\.yaml"):
         config_file.check_files([path])
+
+
+def test_languages_that_are_configurations_or_splits_are_subsets_to_transfer_between() -> None:
+    transfer = {"kind": "language", "dataset": "d", "model": "m"}
+    for source in ({"subset": "split", "splits": ["en", "de"]}, {"subset": "config", "configs": ["en", "de"]}):
+        config = config_file.parse({**hub_dataset(**source), "models": DEMO, "transfers": {"t": transfer}})
+        assert config.datasets["d"].has_subsets
+    with pytest.raises(UserError, match=r"transfers\.t\.dataset: 'd' has no subsets"):
+        config_file.parse({**hub_dataset(), "models": DEMO, "transfers": {"t": transfer}})
 
 
 def test_the_default_config_is_valid_and_gives_the_demo_world() -> None:

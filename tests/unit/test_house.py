@@ -46,3 +46,8 @@ def test_every_rule_runs_a_script_and_logs() -> None:
                 assert all(f"    {word}:" in rule for word in ("output", "log", "threads", "params", "conda")), rule
             assert "run:" not in rule
             assert "shell:" not in rule
+
+
+def test_no_rule_asks_for_more_than_one_card() -> None:
+    text = "".join(path.read_text() for path in (ROOT / "workflow/rules").glob("*.smk"))
+    assert set(re.findall(r"\bgpu=(.+?),", text)) == {"1"}

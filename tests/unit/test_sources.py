@@ -147,7 +147,8 @@ def test_a_missing_column_in_one_split_is_refused(tmp_path):
 
 
 def hub(**keys):
-    return {"hub": "owner/name", "revision": REVISION, "config": None, "splits": ["train"], **keys}
+    none = {"config": None, "configs": None, "subset": None}
+    return {"hub": "owner/name", "revision": REVISION, **none, "splits": ["train"], **keys}
 
 
 def hub_gives(monkeypatch, parts):
@@ -175,6 +176,52 @@ def test_splits_of_the_hub_are_read_at_the_revision_and_joined_in_the_order_give
     assert values(raw)["split"] == ["test", "train", "train"]
     assert values(raw)["label"] == ["yes", "no", "yes"]
     assert (raw.revision, raw.sha256, raw.place(1)) == (REVISION, None, "owner/name, split train, row 0")
+
+
+def test_splits_that_are_languages_become_subsets(monkeypatch):
+    hub_gives(monkeypatch, {"en": labelled([0, 1]), "de": labelled([1])})
+    raw = sources.read("d", entry(hub(splits=["en", "de"], subset="split")))
+    assert values(raw)["subset"] == values(raw)["split"] == ["en", "en", "de"]
+    assert raw.place(2) == "owner/name, split de, row 0"
+
+
+def test_configurations_that_are_languages_become_subsets_of_one_dataset(monkeypatch):
+    calls = hub_gives(monkeypatch, {"test": labelled([0, 1]), "dev": labelled([1])})
+    source = hub(configs=["german", "english"], splits=["test", "dev"], subset="config")
+    raw = sources.read("d", entry(source))
+    assert [call[1:3] for call in calls] == [(c, s) for c in ("german", "english") for s in ("test", "dev")]
+    assert values(raw)["subset"] == ["german"] * 3 + ["english"] * 3
+    assert values(raw)["split"] == ["test", "test", "dev"] * 2
+    assert raw.place(5) == "owner/name, config english, split dev, row 0"
+
+
+def test_configurations_are_joined_without_subsets_where_none_are_asked_for(monkeypatch):
+    hub_gives(monkeypatch, {"train": labelled([0])})
+    raw = sources.read("d", entry(hub(configs=["german", "english"])))
+    assert "subset" not in raw.columns
+    assert raw.rows == 2
+
+
+def test_configurations_of_a_real_folder_are_read_by_name(tmp_path, monkeypatch):
+    """Through the library itself, from a folder laid out as a repository with a configuration for each language."""
+    names = {"english": "train", "german": "train"}
+    lines = ["---", "configs:"]
+    for name, split in names.items():
+        (tmp_path / "repo" / name).mkdir(parents=True)
+        (tmp_path / "repo" / name / f"{split}.csv").write_text(f"text,label\nin {name},yes\nalso {name},no\n")
+        lines += [f"- config_name: {name}", f"  data_files: {name}/{split}.csv"]
+    (tmp_path / "repo" / "README.md").write_text("\n".join([*lines, "---", ""]))
+    real = hugging_face.load_dataset
+    cache = str(tmp_path / "cache")
+    monkeypatch.setattr(
+        hugging_face,
+        "load_dataset",
+        lambda path, *, name, split, revision: real(str(tmp_path / "repo"), name, split=split, cache_dir=cache),
+    )
+    monkeypatch.setattr(sources, "_check_revision", lambda *given: None)
+    raw = sources.read("d", entry(hub(configs=list(names), subset="config")))
+    assert values(raw)["subset"] == ["english", "english", "german", "german"]
+    assert values(raw)["text"] == ["in english", "also english", "in german", "also german"]
 
 
 def test_a_split_without_rows_is_refused(monkeypatch):

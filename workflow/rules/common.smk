@@ -3,6 +3,7 @@ import atexit
 import os
 import subprocess
 import sys
+import time
 from dataclasses import asdict
 from pathlib import Path
 
@@ -163,6 +164,19 @@ def caption_of(figure):
     """The words under a figure."""
     name = figure_names.caption_name(figure, STUDY.titles()["transfers"])
     return (ROOT / f"workflow/report/{name}.rst").read_text(encoding="utf-8")
+
+
+def require_pins():
+    """Before the first job: whatever it brings in from the Hub is pinned. A dry run does not ask, nor does the plan."""
+    sections = {"dataset": "datasets", "model": "models"}
+    jobs = [job for job in workflow.dag.needrun_jobs() if job.rule.name in sections]
+    wanted = {(sections[job.rule.name], job.wildcards[0]) for job in jobs}
+    try:
+        STUDY.require_pins(
+            wanted, [str(path) for path in workflow.config_settings.configfiles]
+        )
+    except UserError as error:
+        raise WorkflowError(str(error)) from None
 
 
 def close_run():

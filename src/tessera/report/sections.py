@@ -312,7 +312,8 @@ def source(given: Row, revision: str | None = None) -> str:
     if "demo" in given:
         return f"made here (demo: {given['demo']})"
     pinned = given.get("revision") or revision
-    named = [str(value) for key, value in given.items() if key not in ("revision", "splits") and value is not None]
+    parts = ("revision", "splits", "configs", "subset")
+    named = [str(value) for key, value in given.items() if key not in parts and value is not None]
     return " ".join(named) + (f" at {pinned}" if pinned else "")
 
 
