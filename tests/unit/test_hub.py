@@ -172,7 +172,7 @@ class Worker:
     def request(self, section: str, repo: str, revision: str = REVISION, folder: Path | None = None) -> None:
         source = {"hub": f"owner/{repo}", "revision": revision}
         if section == "datasets":
-            source |= {"config": None, "splits": ["train"]}
+            source |= {"config": None, "configs": None, "splits": ["train"], "subset": None}
         print(json.dumps([section, source, str(folder)]), file=self.process.stdin, flush=True)
 
     def ask(self, *args: Any, **kwargs: Any) -> tuple[str | None, int | None]:
