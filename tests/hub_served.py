@@ -292,7 +292,7 @@ class Worker:
     ) -> None:
         source: dict[str, Any] = {"hub": f"owner/{repo}", "revision": revision}
         if section == "datasets":
-            source |= {"config": None, "splits": ["train"]}
+            source |= {"config": None, "configs": None, "splits": ["train"], "subset": None}
         if section == "saes":
             assert entry
             source = {**entry.pop("source"), "revision": revision}

@@ -218,7 +218,9 @@ def test_configurations_of_a_real_folder_are_read_by_name(tmp_path, monkeypatch)
         "load_dataset",
         lambda path, *, name, split, revision: real(str(tmp_path / "repo"), name, split=split, cache_dir=cache),
     )
+    # A folder has neither a revision nor files to fetch.
     monkeypatch.setattr(sources, "_check_revision", lambda *given: None)
+    monkeypatch.setattr(sources, "_fetch_files", lambda *given: None)
     raw = sources.read("d", entry(hub(configs=list(names), subset="config")))
     assert values(raw)["subset"] == ["english", "english", "german", "german"]
     assert values(raw)["text"] == ["in english", "also english", "in german", "also german"]
