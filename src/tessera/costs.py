@@ -310,6 +310,7 @@ class Costs:
             "transfer": [f"transfer/{name}/cells.parquet" for name in self.config.transfers],
             **{rule: [f"tables/{'cells' if rule == 'tables' else 'transfers'}.parquet"] for rule in tables},
             "figure": [f"figures/{name}.svg" for name in figures],
+            "scoreboard": ["tables/scoreboard.parquet"],
             "findings": ["findings.json"],
             "report": ["report.html"],
         }

@@ -78,7 +78,8 @@ def test_what_fetches_from_the_hub_runs_where_snakemake_runs(tmp_path: Path) -> 
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     found = [line for line in done.stdout.splitlines() if line.startswith("LOCAL")]
-    assert found == ["LOCAL ['model', 'sae']", "LOCAL ['dataset']", "LOCAL []"]
+    # A plan is printed where it is asked for.
+    assert found == ["LOCAL ['model', 'plan', 'sae']", "LOCAL ['dataset', 'plan']", "LOCAL ['plan']"]
 
 
 def broken(change: Any) -> dict[str, Any]:
