@@ -20,15 +20,13 @@ os.environ.update(
     PYTHONPATH=os.pathsep.join(dict.fromkeys([str(ROOT / "src"), *found]))
 )
 
-# Jobs ask the Hub nothing. Those that fetch from it go back to what whoever runs them has set.
-os.environ.setdefault("TESSERA_HF_HUB_OFFLINE", os.environ.get("HF_HUB_OFFLINE", "0"))
-os.environ["HF_HUB_OFFLINE"] = "1"
-
-from tessera import cards, closing, figure_names, fingerprint
+from tessera import cards, closing, figure_names, fingerprint, offline
 from tessera.config_file import check_files
 from tessera.config_file import parse as checked
 from tessera.errors import UserError
 from tessera.study import Study
+
+offline.keep_jobs_offline()
 
 if not workflow.config_settings.configfiles:
 
