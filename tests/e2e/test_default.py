@@ -38,8 +38,6 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     config["probes"]["protocols"] = ["strict"]
     config["probes"]["sae_poolings"] = ["sum"]
     config["probes"]["hidden_poolings"] = ["mean"]
-    for wide in ("demo-large-l1-1024", "demo-large-l5-1024"):
-        del config["saes"][wide]
     made = World(tmp_path_factory.mktemp("default") / "world")
     made.folder.mkdir()
     (made.folder / "printed.txt").write_text(made.run(config=config))

@@ -140,7 +140,7 @@ def test_the_default_config_is_valid_and_gives_the_demo_world() -> None:
     raw = yaml.safe_load((ROOT / "config/config.yaml").read_text())
     config = config_file.parse(raw)
     assert config.probes.datasets == ["docstrings", "requests"]
-    assert len({(sae.layer, sae.width) for sae in config.saes.values()}) == 6
+    assert len({(sae.layer, sae.width) for sae in config.saes.values()}) == 4
     assert {entry.kind for entry in config.transfers.values()} == {
         "language",
         "task",

@@ -18,7 +18,7 @@ rule capture:
         "results/benchmarks/capture/{model}/{dataset}/{capture}.tsv"
     conda:
         "../../envs/models.yaml"
-    threads: 2
+    threads: CONFIG.capture.threads
     resources:
         mem_mb=4000,
         gpu=1,

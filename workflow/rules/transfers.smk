@@ -15,7 +15,7 @@ rule behaviour:
         "results/benchmarks/behaviour/{behaviour}.tsv"
     conda:
         "../../envs/models.yaml"
-    threads: 2
+    threads: CONFIG.capture.threads
     resources:
         mem_mb=4000,
         gpu=1,
