@@ -9,7 +9,7 @@ from tessera.plan import Head
 
 with job(snakemake):
     model_record = Path(snakemake.input.model)
-    effort = snakemake.config["capture"]
+    effort = {key: snakemake.config["capture"][key] for key in ("device", "batch_tokens", "shard_tokens")}
     capture.run(
         Path(snakemake.output[0]).parent,
         model=(snakemake.wildcards.model, model_record.parent, read_json(model_record)["sha256"]),
