@@ -275,7 +275,10 @@ class Capture(Entry):
         "auto", description="Where to run; `auto` takes the best there is."
     )
     threads: int = Field(
-        2, ge=1, le=256, description="Cores that a job which runs a model holds; a large model without a card wants many."
+        2,
+        ge=1,
+        le=256,
+        description="Cores that a job which runs a model holds; a large model without a card wants many.",
     )
     batch_tokens: int = Field(4096, ge=16, description="Tokens in a batch, padding included.")
     shard_tokens: int = Field(65536, ge=64, description="Tokens in a shard: what a killed job has to do again at most.")

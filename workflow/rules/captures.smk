@@ -1,4 +1,5 @@
-# One pass of one model over one dataset, for all the heads that the plan gives it.
+# One pass of one model over one dataset, for all the heads that the plan gives it. What much waits for goes first: passes
+# before probes, and transfers, the longest jobs of all, before either.
 rule capture:
     input:
         table=ancient("results/datasets/{dataset}.parquet"),
@@ -18,6 +19,7 @@ rule capture:
         "results/benchmarks/capture/{model}/{dataset}/{capture}.tsv"
     conda:
         "../../envs/models.yaml"
+    priority: 1
     threads: CONFIG.capture.threads
     resources:
         mem_mb=4000,

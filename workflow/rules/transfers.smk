@@ -15,6 +15,7 @@ rule behaviour:
         "results/benchmarks/behaviour/{behaviour}.tsv"
     conda:
         "../../envs/models.yaml"
+    priority: 1
     threads: CONFIG.capture.threads
     resources:
         mem_mb=4000,
@@ -45,6 +46,7 @@ rule transfer:
         "results/benchmarks/transfer/{transfer}.tsv"
     conda:
         "../../envs/probes.yaml"
+    priority: 2
     threads: 1
     resources:
         mem_mb=2000,
