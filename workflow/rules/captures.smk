@@ -17,9 +17,9 @@ rule capture:
         "logs/capture/{model}/{dataset}/{capture}.log",
     benchmark:
         "results/benchmarks/capture/{model}/{dataset}/{capture}.tsv"
+    priority: 1
     conda:
         "../../envs/models.yaml"
-    priority: 1
     threads: CONFIG.capture.threads
     resources:
         mem_mb=4000,

@@ -13,9 +13,9 @@ rule behaviour:
         "logs/behaviour/{behaviour}.log",
     benchmark:
         "results/benchmarks/behaviour/{behaviour}.tsv"
+    priority: 1
     conda:
         "../../envs/models.yaml"
-    priority: 1
     threads: CONFIG.capture.threads
     resources:
         mem_mb=4000,
@@ -44,9 +44,9 @@ rule transfer:
         "logs/transfer/{transfer}.log",
     benchmark:
         "results/benchmarks/transfer/{transfer}.tsv"
+    priority: 2
     conda:
         "../../envs/probes.yaml"
-    priority: 2
     threads: 1
     resources:
         mem_mb=2000,
