@@ -274,11 +274,11 @@ def test_an_sae_that_takes_anothers_place_leaves_what_that_was_linked_to(tmp_pat
     """A borrowed SAE is the file of its owner, and to write there would be to change both."""
     for name, kind in (("first", "jumprelu"), ("second", "topk")):
         random_sae(tmp_path / name, kind)
-    before = (tmp_path / "first" / WEIGHTS).read_bytes()
+    before = {name: (tmp_path / "first" / name).read_bytes() for name in (CONFIG, WEIGHTS)}
     sizes = {"layers": 4, "hidden_size": 32, "attention_size": 32}
     write_json(tmp_path / "model.json", sizes)
     entry = {"source": {"borrowed": "first"}, "model": "m", "layer": 1, "site": "resid_post", "width": 96}
     sae_snapshots.store("s", entry, tmp_path / "stored", tmp_path / "first", tmp_path / "model.json")
-    assert (tmp_path / "stored" / WEIGHTS).samefile(tmp_path / "first" / WEIGHTS)
+    assert all((tmp_path / "stored" / name).samefile(tmp_path / "first" / name) for name in before)
     store_sae(tmp_path / "second", tmp_path / "stored")
-    assert (tmp_path / "first" / WEIGHTS).read_bytes() == before
+    assert {name: (tmp_path / "first" / name).read_bytes() for name in before} == before
