@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ class Memory:
         self.known: dict[str, Any] = {}
         self.changed = False
         if path and path.is_file():
-            self.known = json.loads(path.read_text(encoding="utf-8"))
+            self.known = _known(path)
 
     def of(self, file: Path, what: str, work_out: Callable[[Path], Any]) -> Any:
         stat = file.stat()
@@ -42,8 +43,18 @@ class Memory:
     def save(self) -> None:
         """Write what is new, if there is a place for it."""
         if self.path and self.changed and os.access(self.path.parent, os.W_OK):
-            with replacing(self.path) as partial:
+            # A disk may be full all the same, and another run may be writing this file, too.
+            with suppress(OSError), replacing(self.path) as partial:
                 partial.write_text(json.dumps(self.known, indent=0, sort_keys=True), encoding="utf-8")
+
+
+def _known(path: Path) -> dict[str, Any]:
+    """What a memory file holds; nothing if it is damaged."""
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return {}
+    return known if isinstance(known, dict) else {}
 
 
 def code(script: Path, memory: Memory) -> str:

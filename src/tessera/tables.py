@@ -40,6 +40,7 @@ from tessera.files import replacing
 from tessera.plan import ATTENTION
 from tessera.probes import predictions_path
 from tessera.protocols import CELLS, METRICS
+from tessera.quoting import in_a_cell
 from tessera.regimes import FULL
 from tessera.statistics import Answers, Estimate
 
@@ -125,7 +126,17 @@ def write(table: pa.Table, path: Path) -> None:
     with replacing(path) as partial:
         pq.write_table(table, partial, compression="zstd")
     with replacing(path.with_suffix(".csv")) as partial:
-        csv.write_csv(table, partial)
+        csv.write_csv(_for_people(table), partial)
+
+
+def _for_people(table: pa.Table) -> pa.Table:
+    """The table with texts as a spreadsheet is to show them."""
+    for place, field in enumerate(table.schema):
+        if pa.types.is_string(field.type):
+            coded = table.column(place).combine_chunks().dictionary_encode()
+            shown = pa.array([in_a_cell(text) for text in coded.dictionary.to_pylist()], field.type)
+            table = table.set_column(place, field, shown.take(coded.indices))
+    return table
 
 
 # --- choosing ------------------------------------------------------------------------------------------------------

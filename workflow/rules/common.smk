@@ -40,6 +40,7 @@ try:
     check_files([Path(path) for path in workflow.config_settings.configfiles])
     STUDY = Study(checked(config), MEMORY)
     STUDY.require_sources()
+    TRANSFER_FIGURES = list(figure_names.transfer_figures(STUDY.titles()["transfers"]))
 except UserError as error:
     raise WorkflowError(str(error)) from None
 validate(config, str(ROOT / "config/schema.json"), set_default=False)
@@ -60,7 +61,6 @@ FIGURE_NAMES = [
     *(["curves"] if CONFIG.probes.sparse_k else []),
     *(["saes"] if CONFIG.saes else []),
 ]
-TRANSFER_FIGURES = list(figure_names.transfer_figures(STUDY.titles()["transfers"]))
 FIGURES = expand(
     "results/figures/{figure}.{format}",
     figure=FIGURE_NAMES + TRANSFER_FIGURES,

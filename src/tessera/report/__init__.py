@@ -2,7 +2,7 @@
 
 The page is a single file without scripts and without a network: the figures are inside it as images, and a content
 security policy holds it to that. Labels, subset names and reasons come from other people's data; the template escapes
-every value, and figures are images, in which nothing can run. The same results give the same bytes, as long as the
+every value, marks what does not print, and figures are images, in which nothing can run. The same results give the same bytes, as long as the
 installed versions are the same.
 """
 
@@ -19,6 +19,7 @@ from tessera import __version__, transfer_results
 from tessera.figure_names import caption_name
 from tessera.figures import FIGURES, Entry, of_transfers
 from tessera.files import read_json, replacing
+from tessera.quoting import on_a_page
 from tessera.report import scoreboard as board_sections
 from tessera.report import sections
 from tessera.report import transfers as transfer_sections
@@ -109,6 +110,7 @@ def render(
         loader=jinja2.FileSystemLoader(HERE),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
+        finalize=lambda value: on_a_page(value) if type(value) is str else value,
         trim_blocks=True,
         lstrip_blocks=True,
     )
