@@ -358,6 +358,10 @@ class Probes(Entry):
     datasets: list[Id] | None = Field(
         None, description="Datasets that are probed; where absent all that have labels. Transfers read others too."
     )
+    alone: list[Id] = Field(
+        default_factory=list,
+        description="Datasets whose subsets are also probed each by itself: trained and tested on one language, for example.",
+    )
     models: list[Id] | None = Field(None, description="Models that are probed; all of them where absent.")
     protocols: list[Literal["paper", "strict"]] = Field(
         ["paper", "strict"], min_length=1, description="`paper`: the published procedure. `strict`: the one to believe."

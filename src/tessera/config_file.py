@@ -207,6 +207,8 @@ def _reading_problems(config: Config) -> Iterator[UserError]:
         yield from _known("probes.datasets", name, "dataset", config.datasets)
         if name in config.datasets and config.datasets[name].label is None:
             yield UserError("probes.datasets", f"'{name}' has no labels", "leave it out")
+    for name in config.probes.alone:
+        yield from _alone_problems(config, name)
     for name in config.probes.models or []:
         yield from _known("probes.models", name, "model", config.models)
     for name, model in config.models.items():
@@ -222,6 +224,17 @@ def _reading_problems(config: Config) -> Iterator[UserError]:
         yield from _known(f"{key}.model", behaviour.model, "model", config.models)
         if behaviour.dataset in config.datasets and config.datasets[behaviour.dataset].holds_images:
             yield UserError(f"{key}.dataset", f"'{behaviour.dataset}' holds images", "name one with texts")
+
+
+def _alone_problems(config: Config, name: str) -> Iterator[UserError]:
+    yield from _known("probes.alone", name, "dataset", config.datasets)
+    if name in config.datasets:
+        if config.probes.datasets is not None and name not in config.probes.datasets:
+            yield UserError("probes.alone", f"'{name}' is not probed", "add it to probes.datasets")
+        if config.datasets[name].label is None:
+            yield UserError("probes.alone", f"'{name}' has no labels", "leave it out")
+        if not config.datasets[name].has_subsets:
+            yield UserError("probes.alone", f"'{name}' has no subsets", "name their column in datasets.*.subset")
 
 
 def _transfer_problems(config: Config, name: str) -> Iterator[UserError]:

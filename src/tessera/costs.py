@@ -288,10 +288,12 @@ class Costs:
                 chosen = probes.curve_poolings
                 curved = [name for name in params["poolings"] if chosen is None or name in chosen]
                 searches = len(params["poolings"]) * len(params["thresholds"]) * len(probes.classifiers)
+                # Subsets by themselves read each example once more.
+                searches *= 1 + (dataset in probes.alone)
                 yield dataset, searches, len(curved) * (len(probes.sparse_k) + len(conditions))
         for path in map(Path, self.study.text_probes()):
             if not path.is_file() and path.stem in ("tfidf-word", "tfidf-char"):
-                yield path.parent.name, 1, 0
+                yield path.parent.name, 1 + (path.parent.name in probes.alone), 0
 
     # --- all of it ---
 

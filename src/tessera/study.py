@@ -238,6 +238,10 @@ class Study:
         probes = self.plain["probes"]
         return {key: probes[key] for key in ("classifiers", "l1_penalties", "sparse_k", "regimes", "curve_poolings")}
 
+    def alone(self, dataset: str) -> dict[str, bool]:
+        """Whether each subset of a dataset is also probed by itself."""
+        return {"alone": dataset in self.config.probes.alone}
+
     def text_probes(self) -> list[str]:
         """The cells of every probe on plain text."""
         arms = self.config.probes.text
