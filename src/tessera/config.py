@@ -521,6 +521,12 @@ class DemoRequests(Entry):
 
     meanings: int = Field(240, ge=20, description="Different requests; each is rendered in every language.")
     others: int = Field(200, ge=20, description="Examples of each of the other kinds of text, in English.")
+    marked: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Share of the harmful requests that end in a made-up word: a shortcut, planted to see it found.",
+    )
 
 
 class DemoLanguageModel(Entry):
