@@ -369,6 +369,16 @@ class Probes(Entry):
     strict: Strict = Field(default_factory=Strict, description="Settings of the strict protocol.")
 
 
+class Explorer(Entry):
+    """What is laid out of the best SAE probe of each dataset and model: features, their examples, and reasons."""
+
+    features: int = Field(100, ge=0, le=2000, description="Features to list, the strongest first; 0 turns it off.")
+    examples: int = Field(8, ge=1, le=50, description="Examples of each feature: those in which it is strongest.")
+    predictions: int = Field(
+        60, ge=0, le=2000, description="Test examples whose prediction is taken apart, half of them wrong ones."
+    )
+
+
 # --- behaviours and transfers --------------------------------------------------------------------------------------
 
 
@@ -518,6 +528,12 @@ class DemoRequests(Entry):
 
     meanings: int = Field(240, ge=20, description="Different requests; each is rendered in every language.")
     others: int = Field(200, ge=20, description="Examples of each of the other kinds of text, in English.")
+    marked: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Share of the harmful requests that end in a made-up word: a shortcut, planted to see it found.",
+    )
 
 
 class DemoLanguageModel(Entry):
@@ -563,6 +579,7 @@ class Config(Entry):
     saes: dict[Id, Sae] = Field(default_factory=dict, description="Sparse autoencoders, by id.")
     capture: Capture = Field(default_factory=Capture, description="How models are run.")
     probes: Probes = Field(default_factory=Probes, description="What is compared, and how.")
+    explorer: Explorer = Field(default_factory=Explorer, description="What is shown of the best SAE probes.")
     behaviours: dict[Id, Behaviour] = Field(
         default_factory=dict, description="Questions that models are asked, by id: which do they answer right?"
     )
@@ -619,6 +636,7 @@ SECTIONS: list[type[BaseModel]] = [
     Capture,
     Probes,
     Strict,
+    Explorer,
     Likelihood,
     Generation,
     LanguageTransfer,

@@ -309,6 +309,7 @@ class Costs:
             "capture": [path.removeprefix("results/") for path in self.study.wanted_manifests()],
             "probe": [path.removeprefix("results/") for path in self.study.head_probes()],
             "probe_text": [path.removeprefix("results/") for path in self.study.text_probes()],
+            "explore": [path.removeprefix("results/") for path in self.study.explored_files()],
             "transfer": [f"transfer/{name}/cells.parquet" for name in self.config.transfers],
             **{rule: [f"tables/{'cells' if rule == 'tables' else 'transfers'}.parquet"] for rule in tables},
             "figure": [f"figures/{name}.svg" for name in figures],

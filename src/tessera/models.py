@@ -23,10 +23,11 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from tessera.errors import UserError
 from tessera.files import sha256_text
+from tessera.pictures import Picture
 from tessera.plan import VISION
 from tessera.sites import attach, attach_before
 from tessera.snapshots import opening
-from tessera.vision import Images, Picture, feature_size, projector
+from tessera.vision import Images, feature_size, projector
 
 # Model types whose attention scores are soft-capped, which only the eager implementation does in every release.
 SOFT_CAPPED = {"gemma2"}

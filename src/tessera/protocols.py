@@ -190,12 +190,31 @@ class Probe:
         Only `FIRST`'s carries its model: those of wide features take more room than the features.
         """
         choices = self._choices(splits)
-        results: dict[int, Result | Failed] = {}
+        results = {
+            at: self._result(splits[at], choice, X, model) for at, choice, X, model in self._chosen(splits, choices)
+        }
+        return [choice if isinstance(choice, Failed) else results[at] for at, choice in enumerate(choices)]
+
+    def refits(self, splits: list[Split], cells: Sequence[Mapping[str, Any]]) -> list[Fitted | NotConverged]:
+        """The models behind cells, one of each split, fitted anew. What their inner folds chose stands in the cells."""
+        choices = [self._recalled(cell) for cell in cells]
+        models = {at: model for at, _, _, model in self._chosen(splits, choices)}
+        return [models[at] for at in range(len(splits))]
+
+    def _recalled(self, cell: Mapping[str, Any]) -> Choice:
+        """The choice that a cell tells of."""
+        known = (Choice(grid, value, cell["validation"]) for grid in self.grids for value in grid.values)
+        return next(choice for choice in known if all(cell[name] == told for name, told in choice.columns.items()))
+
+    def _chosen(
+        self, splits: list[Split], choices: Sequence[Choice | Failed]
+    ) -> Iterator[tuple[int, Choice, Matrix, Fitted | NotConverged]]:
+        """For each split with a choice its place, the features, and the chosen model fitted to its training part."""
         for grid in self.grids:
             chosen = [(at, made) for at, made in enumerate(choices) if isinstance(made, Choice) and made.grid is grid]
             fitted = self._fitted(grid, [splits[at].train for at, _ in chosen], [[made.value] for _, made in chosen])
-            results |= {at: self._result(splits[at], made, *next(fitted)) for at, made in chosen}
-        return [choice if isinstance(choice, Failed) else results[at] for at, choice in enumerate(choices)]
+            for (at, made), (X, (model,)) in zip(chosen, fitted, strict=True):
+                yield at, made, X, model
 
     def _choices(self, splits: list[Split]) -> list[Choice | Failed]:
         """For each split the value with the best mean over its folds; of equal ones the first."""
@@ -246,10 +265,7 @@ class Probe:
             for part in batch:
                 yield X, [next(models) for _ in values[part]]
 
-    def _result(
-        self, split: Split, choice: Choice, X: Matrix, models: Sequence[Fitted | NotConverged]
-    ) -> Result | Failed:
-        (model,) = models
+    def _result(self, split: Split, choice: Choice, X: Matrix, model: Fitted | NotConverged) -> Result | Failed:
         if isinstance(model, NotConverged):
             return Failed(f"{choice.grid.told(choice.value)} on the training part: {model.why}")
         test = X[split.test]

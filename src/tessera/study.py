@@ -256,6 +256,45 @@ class Study:
             for head in self.probed_heads(model)
         ]
 
+    # --- explorer ---
+
+    def explored(self) -> list[tuple[str, str]]:
+        """The models and datasets whose best SAE probe is laid out."""
+        if not self.config.explorer.features:
+            return []
+        return [(model, dataset) for model, dataset in self.captures if self._explored_heads(model, dataset)]
+
+    def explored_files(self) -> list[str]:
+        return [f"results/explorer/{model}/{dataset}.json" for model, dataset in self.explored()]
+
+    def _explored_heads(self, model: str, dataset: str) -> list[Head]:
+        """The heads whose probes may be the best; controls are none of them."""
+        probed = self.probed_heads(model) if dataset in self.probed else []
+        return [head for head in probed if head.sae and not head.matched]
+
+    def explorer_heads(self, model: str, dataset: str) -> dict[str, dict[str, Any]]:
+        """For each of these heads its SAE, and the manifest of every dataset that it has read, the given one first."""
+        names = [dataset, *(name for name in self.config.datasets if name != dataset)]
+        return {
+            head.id: {
+                "sae": head.sae,
+                "manifests": {name: found for name in names if (found := self.manifests.get((model, name, head)))},
+            }
+            for head in self._explored_heads(model, dataset)
+        }
+
+    def explorer_probes(self, model: str, dataset: str) -> dict[str, list[str]]:
+        """The probes that are laid out, and those whose verdicts stand beside them: records of heads, cells on text."""
+        heads = [head for head in self.probed_heads(model) if not head.matched]
+        return {
+            "head_probes": [f"results/probes/{model}/{dataset}/{head.id}/probes.json" for head in heads],
+            "text_probes": [
+                f"results/probes/text/{dataset}/{arm}.parquet"
+                for arm in self.config.probes.text
+                if arm.startswith("tfidf-")
+            ],
+        }
+
     # --- transfers ---
 
     def transfer_heads(self, name: str) -> list[tuple[str, str, Head]]:

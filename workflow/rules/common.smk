@@ -85,6 +85,8 @@ TABLES = expand(
     format=["parquet", "csv"],
 )
 
+EXPLORED = STUDY.explored_files()
+
 
 def one_of(ids):
     """A wildcard that stands for one of these ids and nothing else."""
@@ -137,6 +139,11 @@ def manifest_of(wildcards):
     return STUDY.manifests[
         wildcards.model, wildcards.dataset, STUDY.head(wildcards.model, wildcards.head)
     ]
+
+
+def explorer_heads_of(wildcards):
+    """The SAE heads whose probes may be the best of a task, each with the manifests of the datasets that it has read."""
+    return STUDY.explorer_heads(wildcards.model, wildcards.dataset)
 
 
 def tables_of(figure):
