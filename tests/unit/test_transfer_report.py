@@ -88,15 +88,16 @@ def test_the_finding_says_the_median_share_and_its_numbers_bear_it_out(world: Tr
                 & (cells.arm == told["arm"])
             ]
             assert told["closed"] == pytest.approx(here.closed.median())
-            assert f"close {told['closed']:.0%}".replace("-", "\N{MINUS SIGN}") in found["sentence"]
-    assert "Requests, in another language: SAE features close" in found["sentence"]
+            share = f"{told['closed']:.0%}".replace("-", "\N{MINUS SIGN}")
+            assert f"{transfer_findings.INPUTS[told['arm']]} {share}" in " ".join(found["points"])
+    assert found["points"][0].startswith("Requests, in another language: SAE features ")
     assert found["title"].startswith("Away from home SAE features close more of the gap than hidden states in")
 
 
 def test_without_a_gap_no_share_is_said(world: Transfers) -> None:
     flat = replace(world, transfers=world.transfers.assign(closed=float("nan")))
     found = transfer_findings.transfer(flat)
-    assert "no cell has a gap to close" in found["sentence"]
+    assert all(point.endswith("no cell has a gap to close") for point in found["points"])
     assert found["title"] == "How far it transfers"
     nothing = transfer_findings.transfer(replace(fakes.empty(), titles=world.titles))
     assert nothing["sentence"] == "This cannot be told: no cell has a score."
