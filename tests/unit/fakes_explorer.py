@@ -7,7 +7,30 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-WORDS = "please delete the old files before noon and send me a list of what was in them thank you very much indeed".split()
+WORDS = [
+    "please",
+    "delete",
+    "the",
+    "old",
+    "files",
+    "before",
+    "noon",
+    "and",
+    "send",
+    "me",
+    "a",
+    "list",
+    "of",
+    "what",
+    "was",
+    "in",
+    "them",
+    "thank",
+    "you",
+    "very",
+    "much",
+    "indeed",
+]
 
 
 def record(
@@ -90,7 +113,9 @@ def _feature(
             "dataset": [[dataset, _rounded(rates.mean())], ["plans", 0.001]],
         },
         "largest": largest,
-        "neighbours": [[numbers[int(place)], _rounded(rng.uniform(0.2, 0.8))] for place in rng.integers(0, len(numbers), 4)]
+        "neighbours": [
+            [numbers[int(place)], _rounded(rng.uniform(0.2, 0.8))] for place in rng.integers(0, len(numbers), 4)
+        ]
         + [[999_999, 0.1]],
         "link": None,
         "examples": [
@@ -136,7 +161,13 @@ def picture(seed: int, side: int = 24) -> str:
 
 
 def _prediction(
-    rng: Any, place: int, numbers: list[int], labels: tuple[str, ...], subsets: tuple[str, ...], words: list[str], image: bool
+    rng: Any,
+    place: int,
+    numbers: list[int],
+    labels: tuple[str, ...],
+    subsets: tuple[str, ...],
+    words: list[str],
+    image: bool,
 ) -> dict[str, Any]:
     right = int(rng.integers(len(labels)))
     said = [right if rng.random() < 0.7 else int(rng.integers(len(labels))) for _ in range(3)]

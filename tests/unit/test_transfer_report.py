@@ -1,13 +1,14 @@
 """What the report and the findings say of transfers, held to the tables."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import fakes_transfers as fakes
 import pytest
 from fakes_tables import world as tables
 
 from tessera import transfer_findings
-from tessera.report import render
+from tessera.report import citation, render
 from tessera.report import transfers as sections
 from tessera.transfer_results import Transfers, away, whole
 
@@ -63,7 +64,10 @@ def page(transfers: Transfers | None) -> str:
     }
     probes = {"protocols": ["strict"], "strict": {"seeds": 5, "test_size": 0.2, "inner_folds": 3}}
     probes |= {"sae_poolings": ["sum"], "hidden_poolings": ["mean"], "thresholds": [None]}
-    return render(tables(), findings=[], figures=[], records=records, probes=probes, transfers=transfers)
+    cited = citation.read(Path(__file__).parents[2] / "CITATION.cff")
+    return render(
+        tables(), findings=[], figures=[], records=records, probes=probes, transfers=transfers, citation=cited
+    )
 
 
 def test_the_page_has_transfers_where_there_are_any_and_escapes_their_words(world: Transfers) -> None:

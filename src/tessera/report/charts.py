@@ -47,12 +47,14 @@ def interval(scale: Scale, value: float, low: float | None, high: float | None, 
 def bar(share: float, width: int = 100) -> Markup:
     """A bar for a share between nothing and all."""
     filled = round(min(max(share, 0), 1) * width, 1)
-    return _svg("bar", width, 10, [f'<path class="track" d="M0 0H{width}V10H0z"/><path class="fill" d="M0 0H{filled}V10H0z"/>'])
+    return _svg(
+        "bar", width, 10, [f'<path class="track" d="M0 0H{width}V10H0z"/><path class="fill" d="M0 0H{filled}V10H0z"/>']
+    )
 
 
 def bars(shares: Sequence[float], most: float = 1.0) -> Markup:
     """Shares side by side as columns, the tallest possible being `most`."""
-    parts = ['<path class="axis" d="M0 19.5H{}"/>'.format(7 * len(shares))]
+    parts = [f'<path class="axis" d="M0 19.5H{7 * len(shares)}"/>']
     for place, share in enumerate(shares):
         tall = round(min(max(share / most if most else 0, 0), 1) * 19, 1)
         parts.append(f'<path class="fill" d="M{7 * place} {round(19 - tall, 1)}h5v{tall}h-5z"/>')

@@ -19,14 +19,15 @@ def read(path: Path | str) -> dict[str, Any]:
     paper = {
         "authors": _listed(study["authors"]),
         "title": study["title"],
-        "rest": f"{study['conference']['name']}, {study['year']}. {identifier}.",
+        "rest": f"{study['conference']['name']}. {identifier}.",
     }
     return {"works": [paper, software], "bibtex": _bibtex(record, study, identifier)}
 
 
 def _names(authors: list[dict[str, str]]) -> list[str]:
     return [
-        author["name"] if "name" in author else f"{author['given-names']} {author['family-names']}" for author in authors
+        author["name"] if "name" in author else f"{author['given-names']} {author['family-names']}"
+        for author in authors
     ]
 
 

@@ -1,6 +1,6 @@
 """A page for each dataset: what it is, what may have leaked, and what every input scores on it."""
 
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -13,7 +13,13 @@ from tessera.results import ARMS, TEXT_ARMS, Tables, rows_of
 BY_LABEL = ("sae", "hidden", "tfidf")
 # The columns of the table `classes`, of words and of numbers.
 CLASSES = (["protocol", "dataset", "model", "arm", "label"], ["precision", "recall", "f1", "n_test"])
-METRICS = {"accuracy": "Accuracy", "auroc": "AUROC", "auprc": "AUPRC", "ece": "Calibration error", "brier": "Brier score"}
+METRICS = {
+    "accuracy": "Accuracy",
+    "auroc": "AUROC",
+    "auprc": "AUPRC",
+    "ece": "Calibration error",
+    "brier": "Brier score",
+}
 
 
 def pages(
@@ -24,12 +30,18 @@ def pages(
 
 def only(tables: Tables, dataset: str) -> Tables:
     """The same tables, as if the run had this dataset alone. Comparisons over datasets fall away."""
-    held = {
-        field.name: table[table["dataset"] == dataset]
-        for field in fields(tables)
-        if isinstance(table := getattr(tables, field.name), pd.DataFrame) and "dataset" in table.columns
-    }
-    return replace(tables, **held)
+
+    def held(table: pd.DataFrame) -> pd.DataFrame:
+        return table[table["dataset"] == dataset]
+
+    return replace(
+        tables,
+        cells=held(tables.cells),
+        arms=held(tables.arms),
+        differences=held(tables.differences),
+        curves=held(tables.curves),
+        saes=held(tables.saes),
+    )
 
 
 def _page(

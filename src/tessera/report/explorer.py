@@ -24,7 +24,7 @@ MAIN_ARMS = ("sae", "hidden", "tfidf")
 
 def task(record: Row, titles: Titles) -> Row:
     """One file of results/explorer/, as what the page's template lays out."""
-    about, probe = record["task"], record["probe"]
+    about = record["task"]
     dataset, model = about["dataset"], about["model"]
     listed = {feature["feature"] for feature in record["features"]}
     called = titles.get("datasets", {})
@@ -45,7 +45,9 @@ def task(record: Row, titles: Titles) -> Row:
     }
     found["pictures"] = _pictures(record["images"], found["id"])
     found["features"] = [_feature(feature, place, found) for place, feature in enumerate(record["features"], 1)]
-    found["predictions"] = [_prediction(prediction, place, found) for place, prediction in enumerate(record["predictions"], 1)]
+    found["predictions"] = [
+        _prediction(prediction, place, found) for place, prediction in enumerate(record["predictions"], 1)
+    ]
     return found
 
 
@@ -254,7 +256,9 @@ def _prediction(prediction: Row, place: int, task: Row) -> Row:
             }
             for number, value, contribution in parts
         ],
-        "others": [{"name": name, "contribution": _signed(value), "push": charts.push(scale, value)} for name, value in others],
+        "others": [
+            {"name": name, "contribution": _signed(value), "push": charts.push(scale, value)} for name, value in others
+        ],
         "margin": _signed(sum(part[2] for part in parts) + prediction["intercept"] + prediction["rest"]),
     }
 

@@ -39,13 +39,14 @@
     const pages = [...document.querySelectorAll(".page")];
     const place = byId(id);
     const page = place?.closest(".page") ?? pages[0];
-    const view = place?.closest(".view");
+    const view = place?.closest(".view") ?? null;
     const everything = id === "all";
     root.classList.toggle("everything", everything);
     root.classList.toggle("at-front", everything || page.id === "front");
     for (const each of pages) each.classList.toggle("shown", each === page);
-    page.classList.toggle("viewing", Boolean(view) || place?.classList.contains("views"));
-    page.classList.toggle("full", Boolean(place?.classList.contains("views")));
+    const full = place?.classList.contains("views") ?? false;
+    page.classList.toggle("viewing", full || view !== null);
+    page.classList.toggle("full", full);
     for (const each of page.querySelectorAll(".view.shown")) each.classList.remove("shown");
     view?.classList.add("shown");
     if (view) steps(page, view);
@@ -59,7 +60,7 @@
     document.title = everything || page.id === "front" ? title : `${heading.textContent} \u2013 Tessera`;
     const left = document.querySelector(`.page.shown .listing th a[href="#${CSS.escape(before)}"]`);
     before = view?.id ?? "";
-    const start = view || !place || place === page || place.classList.contains("views") ? heading : place;
+    const start = view || !place || place === page || full ? heading : place;
     if (focus && left && !view) {
       left.focus();
     } else if (focus) {

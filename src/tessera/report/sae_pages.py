@@ -16,7 +16,8 @@ def pages(records: dict[str, Row], tables: Tables) -> list[Row]:
     best = over_seeds(chosen_within(cells[cells["head"].isin(records)], ["head", "dataset"]), ["head", "dataset"])
     widest = float(tables.saes["l0"].max()) if len(tables.saes) else 0.0
     return [
-        record | {"health": _health(record["name"], tables, widest), "scores": _scores(record["name"], best, cells, tables)}
+        record
+        | {"health": _health(record["name"], tables, widest), "scores": _scores(record["name"], best, cells, tables)}
         for record in sections.saes(records, tables)
     ]
 

@@ -97,7 +97,9 @@ def reading(manifests: Iterable[Path | str], benchmarks: Path | str, titles: dic
         model, dataset, capture = path.parts[-4:-1]
         tokens = record["tokens"]["read"]
         noted = Path(benchmarks) / "capture" / model / dataset / f"{capture}.tsv"
-        found.setdefault(model, []).append((record["examples"], tokens, _read(noted)["seconds"] if noted.is_file() else None))
+        found.setdefault(model, []).append(
+            (record["examples"], tokens, _read(noted)["seconds"] if noted.is_file() else None)
+        )
     return [_of_model(titles.get(model, model), passes) for model, passes in found.items()]
 
 

@@ -7,7 +7,10 @@ scripts need (joiners, the marks of direction that end with a word) are left alo
 
 import re
 
-PICTURES = {0x7F: "\N{SYMBOL FOR DELETE}", **{code: chr(0x2400 + code) for code in range(0x20) if code not in (0x09, 0x0A)}}
+PICTURES = {
+    0x7F: "\N{SYMBOL FOR DELETE}",
+    **{code: chr(0x2400 + code) for code in range(0x20) if code not in (0x09, 0x0A)},
+}
 # C1 controls, embeddings and overrides of direction, isolates, separators of lines, and the byte order mark.
 NAMED = re.compile("[\x80-\x9f\u061c\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff]")
 LONE = re.compile("[\ud800-\udfff]")
@@ -21,4 +24,8 @@ def visible(text: str) -> str:
 
 def in_line(text: str) -> str:
     """The same for a piece of a text whose line must not break: ends of lines and tabs are shown, too."""
-    return visible(text.replace("\r\n", "\n")).replace("\n", "\N{DOWNWARDS ARROW WITH CORNER LEFTWARDS}").replace("\t", "\N{RIGHTWARDS ARROW TO BAR}")
+    return (
+        visible(text.replace("\r\n", "\n"))
+        .replace("\n", "\N{DOWNWARDS ARROW WITH CORNER LEFTWARDS}")
+        .replace("\t", "\N{RIGHTWARDS ARROW TO BAR}")
+    )
