@@ -44,12 +44,13 @@ def record(
     examples: int = 4,
     predictions: int = 10,
     image: bool = False,
+    side: int = 24,
     window: int = 20,
     seed: int = 0,
 ) -> dict[str, Any]:
     """A task with so many features and predictions. Feature numbers are no places, and values are mostly nothing."""
     rng = np.random.default_rng(seed)
-    shown = {f"row-{at}": picture(at) for at in range(40)} if image else {}
+    shown = {f"row-{at}": picture(at, side) for at in range(40)} if image else {}
     numbers = [int(number) for number in rng.permutation(features * 7)[:features]]
     strengths = np.sort(rng.uniform(0.01, 1, features))[::-1]
     return {

@@ -6,13 +6,16 @@ from typing import Any
 
 import fakes_tables
 
-from tessera import figures, findings, scoreboard
+from tessera import figures, findings, scoreboard, transfer_results
 from tessera.results import NUMBERS, Tables
+from tessera.transfer_results import Transfers
 
 ROOT = Path(__file__).parents[2]
 
 
-def written(folder: Path, tables: Tables | None = None, drawn: tuple[str, ...] = ("saes",)) -> dict[str, Any]:
+def written(
+    folder: Path, tables: Tables | None = None, drawn: tuple[str, ...] = ("saes",), transfers: Transfers | None = None
+) -> dict[str, Any]:
     """The files of a run in `folder`, as what `report.build` takes, with these figures; the run is the stand-in world."""
     tables = tables or fakes_tables.world()
     folders = {name: folder / name for name in ("tables", "figures", "records")}
@@ -29,9 +32,15 @@ def written(folder: Path, tables: Tables | None = None, drawn: tuple[str, ...] =
         images=[],
         output=folders["tables"],
     )
+    titles = tables.titles
+    if transfers:
+        titles = {**transfers.titles, **titles}
+        for name in transfer_results.NUMBERS:
+            getattr(transfers, name).to_parquet(folders["tables"] / f"{name}.parquet")
+        drawn = (*drawn, *figures.of_transfers(titles))
     for name in drawn:
-        figures.write(name, folders["tables"], folders["figures"] / name, tables.titles)
-    findings.write(folders["tables"], tables.titles, folder / "findings.json")
+        figures.write(name, folders["tables"], folders["figures"] / name, titles)
+    findings.write(folders["tables"], titles, folder / "findings.json")
     paths: dict[str, list[Path]] = {}
     for kind, records in fakes_tables.records().items():
         for name, record in records.items():
@@ -48,6 +57,6 @@ def written(folder: Path, tables: Tables | None = None, drawn: tuple[str, ...] =
         "captions": ROOT / "workflow/report",
         "citation": ROOT / "CITATION.cff",
         "probes": fakes_tables.PROBES,
-        "titles": tables.titles,
+        "titles": titles,
         **paths,
     }

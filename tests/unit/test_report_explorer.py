@@ -149,5 +149,17 @@ def test_words_of_other_people_are_shown_and_do_nothing() -> None:
         assert shown in read.text
 
 
+def test_of_very_many_labels_the_most_active_have_a_bar(record: dict[str, Any]) -> None:
+    labels = tuple(f"label {place:03d}" for place in range(100))
+    record = fakes_explorer.record(labels=labels, features=1, predictions=0)
+    rates = record["features"][0]["rates"]["label"]
+    (feature,) = explorer.task(record, TITLES)["features"]
+    shown = feature["rates"]["label"]
+    highest = sorted(zip(rates, labels, strict=True), reverse=True)
+    assert [row["name"] for row in shown[:-1]] == [name for _, name in highest[: explorer.MOST - 1]]
+    assert shown[-1]["name"] == f"{101 - explorer.MOST} others, at most"
+    assert 'width="140"' in str(feature["columns"])
+
+
 def test_the_same_file_gives_the_same_page(record: dict[str, Any]) -> None:
     assert page_of(record) == page_of(fakes_explorer.record())

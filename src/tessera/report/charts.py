@@ -52,13 +52,15 @@ def bar(share: float, width: int = 100) -> Markup:
     )
 
 
-def bars(shares: Sequence[float], most: float = 1.0) -> Markup:
-    """Shares side by side as columns, the tallest possible being `most`."""
-    parts = [f'<path class="axis" d="M0 19.5H{7 * len(shares)}"/>']
+def bars(shares: Sequence[float], most: float = 1.0, width: int = 140) -> Markup:
+    """Shares side by side as columns, the tallest possible being `most`; many become narrow."""
+    step = min(7.0, width / max(len(shares), 1))
+    parts = [f'<path class="axis" d="M0 19.5H{step * len(shares):g}"/>']
     for place, share in enumerate(shares):
         tall = round(min(max(share / most if most else 0, 0), 1) * 19, 1)
-        parts.append(f'<path class="fill" d="M{7 * place} {round(19 - tall, 1)}h5v{tall}h-5z"/>')
-    return _svg("columns", 7 * len(shares), 20, parts)
+        wide = f"{step * 0.72:.3g}"
+        parts.append(f'<path class="fill" d="M{step * place:.4g} {19 - tall:.3g}h{wide}v{tall:g}h-{wide}z"/>')
+    return _svg("columns", round(step * len(shares)), 20, parts)
 
 
 def push(scale: Scale, value: float) -> Markup:

@@ -18,6 +18,8 @@ Row = dict[str, Any]
 PART = "\N{MIDDLE DOT}"
 NEURONPEDIA = "https://www.neuronpedia.org/"
 CONTEXT = 12
+# So many labels, subsets or datasets have a bar each.
+MOST = 16
 NARROW = 140
 MAIN_ARMS = ("sae", "hidden", "tfidf")
 
@@ -106,9 +108,12 @@ def _feature(feature: Row, place: int, task: Row) -> Row:
         "stable": feature["stability"] >= 1,
         "largest": _short(feature["largest"]),
         "rates": {
-            "Label": [_rate(name, share) for name, share in zip(labels, rates["label"], strict=True)],
-            "Subset": [_rate(name, share) for name, share in zip(task["subsets"], rates["subset"], strict=True)],
-            "Dataset": [_rate(task["called"].get(name, name), share) for name, share in rates["dataset"]],
+            "label": _rates(labels, rates["label"]),
+            "subset": _rates(task["subsets"], rates["subset"]),
+            "dataset": _rates(
+                [task["called"].get(name, name) for name, _ in rates["dataset"]],
+                [share for _, share in rates["dataset"]],
+            ),
         },
         "columns": charts.bars(rates["label"], highest),
         "fires": _fires(labels, rates["label"]),
@@ -134,8 +139,18 @@ def _weight(weight: Sequence[Any], labels: Sequence[str], scale: charts.Scale) -
     }
 
 
-def _rate(name: str, share: float) -> Row:
-    return {"name": name, "amount": _percent(share), "bar": charts.bar(share)}
+def _rates(names: Sequence[str], shares: Sequence[float]) -> list[Row]:
+    """A bar for each share; of very many the largest, and one for the largest of the others."""
+    found = [
+        {"name": name, "amount": _percent(share), "bar": charts.bar(share)}
+        for name, share in zip(names, shares, strict=True)
+    ]
+    if len(found) <= MOST:
+        return found
+    order = sorted(range(len(found)), key=lambda place: -shares[place])
+    rest = shares[order[MOST - 1]]
+    others = {"name": f"{len(found) - MOST + 1} others, at most", "amount": _percent(rest), "bar": charts.bar(rest)}
+    return [*(found[place] for place in order[: MOST - 1]), others]
 
 
 def _fires(labels: Sequence[str], shares: Sequence[float]) -> str:
