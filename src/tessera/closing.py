@@ -20,4 +20,6 @@ def summary_lines(path: Path | str) -> list[str]:
     for number, finding in enumerate(findings, start=1):
         lines += textwrap.wrap(f"{number}. {finding['title']}", WIDTH, subsequent_indent="   ")
         lines += textwrap.wrap(finding["sentence"], WIDTH, initial_indent="   ", subsequent_indent="   ")
+        for point in finding["points"]:
+            lines += textwrap.wrap(point, WIDTH, initial_indent="   - ", subsequent_indent="     ")
     return lines

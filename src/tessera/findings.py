@@ -9,6 +9,7 @@ leaves SAE features the smallest lead. The intervals are those of the paired, cl
 corrected for how many datasets and models were looked at.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ SETTINGS = ("pooling", "threshold", "layer")
 
 
 def derive(tables: Tables) -> list[Finding]:
-    """Exactly three findings: `title`, `sentence`, and `numbers` to check the sentence by."""
+    """Exactly three findings: `title`, `sentence`, `points` that go into detail, and `numbers` to check them by."""
     return [against_baselines(tables), settings(tables), optimism(tables)]
 
 
@@ -40,11 +41,11 @@ def write(tables_folder: Path | str, titles: Titles, path: Path | str) -> None:
 
 
 def untold(title: str, why: str) -> Finding:
-    return {"title": title, "sentence": f"This cannot be told: {why}.", "numbers": {}}
+    return {"title": title, "sentence": f"This cannot be told: {why}.", "points": [], "numbers": {}}
 
 
-def told(title: str, sentences: list[str], numbers: dict[str, Any]) -> Finding:
-    return {"title": title, "sentence": " ".join(sentences), "numbers": numbers}
+def told(title: str, sentences: list[str], numbers: dict[str, Any], points: Sequence[str] = ()) -> Finding:
+    return {"title": title, "sentence": " ".join(sentences), "points": list(points), "numbers": numbers}
 
 
 # --- SAE features against the plain baselines ----------------------------------------------------------------------
@@ -177,13 +178,11 @@ def settings(tables: Tables) -> Finding:
     effects = {arm: found for arm in arms if (found := _effects(cells[cells["arm"] == arm]))}
     if not effects:
         return untold(title, "every setting has a single value here, so nothing can be compared")
-    sentences = [
-        f"All else equal, the mean macro-F1 of {_name(arm)} goes {_effect_words(found)}."
-        for arm, found in effects.items()
-    ]
+    sentences = ["All else equal, the mean macro-F1 goes from the worst value of each setting to the best as follows."]
     if tables.protocol != "strict":
-        sentences[-1] += " These are the paper protocol's scores, on one split."
-    return told(_settings_title(effects), sentences, {"protocol": tables.protocol, "effects": effects})
+        sentences.append("These are the paper protocol's scores, on one split.")
+    points = [f"{ARMS[arm]}: {_effect_words(found)}" for arm, found in effects.items()]
+    return told(_settings_title(effects), sentences, {"protocol": tables.protocol, "effects": effects}, points)
 
 
 def _settings_title(effects: dict[str, dict[str, Any]]) -> str:
@@ -246,8 +245,8 @@ def _depth(cells: pd.DataFrame) -> pd.Series:
 def _effect_words(effects: dict[str, Any]) -> str:
     """For each setting, its worst and its best value."""
     phrases = [
-        f"from {found['means'][found['worst']]:.3f} ({found['worst']}) to {found['means'][found['best']]:.3f} "
-        f"({found['best']}) with {setting}"
+        f"{setting} {found['means'][found['worst']]:.3f} ({found['worst']}) to {found['means'][found['best']]:.3f} "
+        f"({found['best']})"
         for setting, found in effects.items()
     ]
     return ", ".join(phrases)

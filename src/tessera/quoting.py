@@ -9,9 +9,15 @@ import re
 
 LONGEST = 1000
 
-# Control characters but for white space, and what embeds, overrides or isolates the direction of writing.
-UNSEEN = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-REPLACED = "\N{REPLACEMENT CHARACTER}"
+# Characters that act on what stands beside them: most have a picture of their own; C1 controls, embeddings, overrides and
+# isolates of direction, separators of lines and the byte order mark have only their number. Marks that scripts need
+# (joiners, the marks of direction that end with a word) act on nothing else.
+PICTURES = {
+    0x7F: "\N{SYMBOL FOR DELETE}",
+    **{code: chr(0x2400 + code) for code in range(0x20) if code not in (0x09, 0x0A)},
+}
+NUMBERED = re.compile("[\x80-\x9f\u061c\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff]")
+LONE = re.compile("[\ud800-\udfff]")
 
 FORMULA, NUMBER = ("=", "+", "-", "@", "\t", "\r"), re.compile(r"[+-]?\d*\.?\d+(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 
@@ -25,8 +31,18 @@ def in_a_line(text: str) -> str:
 
 
 def on_a_page(text: str) -> str:
-    """A text with a mark in the place of each character that would be seen by what it does to the others."""
-    return UNSEEN.sub(REPLACED, text)
+    """A text with every character that would act on the page shown instead; half a character becomes a whole mark."""
+    shown = LONE.sub("\N{REPLACEMENT CHARACTER}", text).translate(PICTURES)
+    return NUMBERED.sub(lambda found: f"[U+{ord(found[0]):04X}]", shown)
+
+
+def in_a_strip(text: str) -> str:
+    """The same for a piece of a text whose line must not break: ends of lines and tabs are shown, too."""
+    return (
+        on_a_page(text.replace("\r\n", "\n"))
+        .replace("\n", "\N{DOWNWARDS ARROW WITH CORNER LEFTWARDS}")
+        .replace("\t", "\N{RIGHTWARDS ARROW TO BAR}")
+    )
 
 
 def in_a_cell(text: str) -> str:

@@ -23,21 +23,27 @@ AWAY = {
     "sibling's SAE": {"dictionary": "through the sibling's SAE"},
 }
 
+SENTENCE = (
+    "How much of the gap between knowing nothing and the same kind of input at home is closed: 0% is nothing learned, 100% is "
+    "as good as at home."
+)
+
 
 def transfer(transfers: Transfers) -> Finding:
-    """The finding: `title`, `sentence`, and `numbers` to check the sentence by."""
+    """The finding: `title`, `sentence`, a point for each transfer, and `numbers` to check them by."""
     cells = away(transfers)
-    numbers, sentences = [], []
+    numbers, points = [], []
     for name, entry in transfers.titles["transfers"].items():
         for training, words in AWAY.items():
             here = cells[(cells["transfer"] == name) & (cells["training"] == training)]
             if len(here):
                 found = [_of_input(here[here["arm"] == arm], arm) for arm in INPUTS if (here["arm"] == arm).any()]
                 numbers.append({"transfer": name, "training": training, "inputs": found})
-                sentences.append(_sentence(transfers.title(name), words.get(entry["kind"], training), found))
+                points.append(_point(transfers.title(name), words.get(entry["kind"], training), found))
     if not numbers:
-        return {"title": "How far it transfers", "sentence": "This cannot be told: no cell has a score.", "numbers": {}}
-    return {"title": _heading(numbers), "sentence": " ".join(sentences), "numbers": {"transfers": numbers}}
+        untold = "This cannot be told: no cell has a score."
+        return {"title": "How far it transfers", "sentence": untold, "points": [], "numbers": {}}
+    return {"title": _heading(numbers), "sentence": SENTENCE, "points": points, "numbers": {"transfers": numbers}}
 
 
 def _of_input(cells: pd.DataFrame, arm: str) -> dict[str, Any]:
@@ -53,14 +59,14 @@ def _of_input(cells: pd.DataFrame, arm: str) -> dict[str, Any]:
     }
 
 
-def _sentence(title: str, where: str, found: list[dict[str, Any]]) -> str:
+def _point(title: str, where: str, found: list[dict[str, Any]]) -> str:
     told = [entry for entry in found if entry["closed"] is not None]
     if not told:
-        return f"{title}, {where}: no cell has a gap to close."
-    parts = [f"{INPUTS[entry['arm']]} close {_percent(entry['closed'])}" for entry in told]
+        return f"{title}, {where}: no cell has a gap to close"
+    parts = [f"{INPUTS[entry['arm']]} {_percent(entry['closed'])}" for entry in told]
     cells = max(entry["with_a_gap"] for entry in told)
     over = f" (median of {cells} cells)" if cells > 1 else ""
-    return f"{title}, {where}: {', '.join(parts)} of the gap{over}."
+    return f"{title}, {where}: {', '.join(parts)}{over}"
 
 
 def _heading(numbers: list[dict[str, Any]]) -> str:

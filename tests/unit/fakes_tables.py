@@ -209,6 +209,21 @@ def sae_table(saes: dict[str, tuple[str, int, int]], datasets: list[str], rng: A
     return pd.DataFrame(rows, columns=columns)
 
 
+def classes(tables: Tables) -> pd.DataFrame:
+    """Two labels for every chosen arm, one better and one worse than its score."""
+    chosen = tables.arms[tables.arms["subset"] == "all"]
+    rows = [
+        {
+            **{name: getattr(row, name) for name in ("protocol", "dataset", "model", "arm")},
+            "label": label, "precision": row.macro_f1 + lift, "recall": row.macro_f1 - lift,
+            "f1": row.macro_f1 + lift / 2, "n_test": 100.0, "n_seeds": row.n_seeds,
+        }
+        for row in chosen.itertuples()
+        for label, lift in (("plain", 0.1), ("hard", -0.1))
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
 def large_world() -> Tables:
     """Twenty datasets and three models, of which two have SAEs."""
     datasets = {f"task-{number:02d}": ["all"] for number in range(20)}

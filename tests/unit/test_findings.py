@@ -46,10 +46,10 @@ def test_any_world_has_three_findings_of_a_few_sentences_that_survive_json() -> 
         found = findings.derive(tables)
         assert len(found) == 3
         for finding in found:
-            assert set(finding) == {"title", "sentence", "numbers"}
+            assert set(finding) == {"title", "sentence", "points", "numbers"}
             assert finding["title"].strip()
             assert finding["sentence"].endswith(".")
-            assert "nan" not in finding["sentence"]
+            assert "nan" not in " ".join([finding["sentence"], *finding["points"]])
             json.dumps(finding, allow_nan=False)
 
 
@@ -144,7 +144,7 @@ def test_the_effect_of_pooling_is_the_gap_between_means_over_the_same_cells() ->
     assert effect["means"] == pytest.approx(means.to_dict())
     assert effect["spread"] == pytest.approx(means.max() - means.min())
     assert f"pooling moves macro-F1 by {means.max() - means.min():.3f}" in found["title"]
-    assert f"from {means.min():.3f} (last) to {means.max():.3f} (top-20) with pooling" in found["sentence"]
+    assert f"SAE features: pooling {means.min():.3f} (last) to {means.max():.3f} (top-20)" in found["points"][0]
 
 
 def test_a_failed_cell_takes_its_whole_situation_out_of_the_comparison() -> None:
@@ -223,7 +223,7 @@ def test_the_written_findings_come_back_as_lines_for_a_terminal(tmp_path: Path) 
     assert [line[:2] for line in lines if not line.startswith("  ")] == ["1.", "2.", "3."]
     assert max(map(len, lines)) <= closing.WIDTH
     assert " ".join(" ".join(lines).split()) == " ".join(
-        f"{number}. {finding['title']} {finding['sentence']}"
+        " ".join([f"{number}.", finding["title"], finding["sentence"], *(f"- {point}" for point in finding["points"])])
         for number, finding in enumerate(findings.derive(tables), start=1)
     )
 

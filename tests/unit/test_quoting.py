@@ -21,7 +21,7 @@ def test_every_part_of_a_users_error_is_such_a_line() -> None:
 
 
 def test_a_page_marks_what_would_only_be_seen_by_what_it_does() -> None:
-    assert on_a_page("a\x00\x1b[31mb\u202ec\u2066\x9b\nd\te") == "a��[31mb�c��\nd\te"
+    assert on_a_page("a\x00\x1b[31mb\u202ec\u2066\x9b\nd\te") == "a␀␛[31mb[U+202E]c[U+2066][U+009B]\nd\te"
     assert on_a_page("Ünï, 漢字, עברית, 👩‍🚀 <b>&") == "Ünï, 漢字, עברית, 👩‍🚀 <b>&"
 
 

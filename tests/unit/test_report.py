@@ -1,5 +1,6 @@
 """The report page: one file, nothing from outside, nothing that runs, readable by everyone, honest about what is missing."""
 
+import base64
 import json
 import re
 from dataclasses import replace
@@ -8,23 +9,34 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import fakes_explorer
 import fakes_tables
 import pandas as pd
 import pytest
+from fakes_report import ROOT, written
 
-from tessera import figures, findings, report, scoreboard
-from tessera.results import NUMBERS, Tables
+from tessera import findings, report
+from tessera.report import citation, shell
+from tessera.results import Tables
 
-CAPTIONS = Path(__file__).parents[2] / "workflow" / "report"
-REFERENCE = Path(__file__).parents[2] / "resources" / "reference"
+CITATION = citation.read(ROOT / "CITATION.cff")
 VOID = {"meta", "img", "br", "link", "input", "hr"}
+FIGURE = {
+    "name": "arms",
+    "title": "Arms",
+    "alt": "A dot plot.",
+    "caption": "Look.",
+    "image": "PHN2Zy8+",
+    "data": "YSxiCg==",
+}
 EVIL = "<script>alert('label')</script>"
 
 
 def page_of(tables: Tables, records: dict[str, Any] | None = None, **changes: Any) -> str:
     given: dict[str, Any] = {
         "findings": findings.derive(tables),
-        "figures": [{"name": "arms", "title": "Arms", "alt": "A dot plot.", "caption": "Look.", "image": "PHN2Zy8+"}],
+        "figures": [FIGURE],
+        "citation": CITATION,
         "records": records or fakes_tables.records(),
         "probes": fakes_tables.PROBES,
     }
@@ -73,60 +85,61 @@ def read(page: str) -> Reader:
 
 
 def test_build_writes_one_file_with_its_figures_inside_the_same_every_time(tmp_path: Path) -> None:
-    tables = fakes_tables.world()
-    folders = {name: tmp_path / name for name in ("tables", "figures", "records")}
-    for folder in folders.values():
-        folder.mkdir()
-    for name in NUMBERS:
-        getattr(tables, name).to_parquet(folders["tables"] / f"{name}.parquet")
-    scoreboard.write(
-        cells=folders["tables"] / "cells.parquet",
-        transfers=None,
-        published=REFERENCE,
-        sources={"datasets": {}, "models": {}},
-        images=[],
-        output=folders["tables"],
-    )
-    figures.write("saes", folders["tables"], folders["figures"] / "saes", tables.titles)
-    findings.write(folders["tables"], tables.titles, tmp_path / "findings.json")
-    paths: dict[str, list[Path]] = {}
-    for kind, records in fakes_tables.records().items():
-        for name, record in records.items():
-            path = (
-                folders["records"] / kind / (f"{name}/revision.json" if kind in ("models", "saes") else f"{name}.json")
-            )
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(record), encoding="utf-8")
-            paths.setdefault(kind, []).append(path)
+    given = written(tmp_path)
     for name in ("first.html", "second.html"):
-        report.build(
-            tmp_path / name,
-            tables=folders["tables"],
-            findings=tmp_path / "findings.json",
-            figures=folders["figures"],
-            captions=CAPTIONS,
-            datasets=paths["datasets"],
-            models=paths["models"],
-            saes=paths["saes"],
-            checks=paths["checks"],
-            probes=fakes_tables.PROBES,
-            titles=tables.titles,
-        )
+        report.build(tmp_path / name, **given)
     assert (tmp_path / "first.html").read_bytes() == (tmp_path / "second.html").read_bytes()
     read = Reader((tmp_path / "first.html").read_text(encoding="utf-8"))
     assert len(read.all("img")) == 1
     assert "How healthy the SAEs are, before their features are blamed or praised" in read.text
+    (download,) = [link for link in read.all("a") if link.get("download")]
+    assert download["download"] == "saes.csv"
+    held = base64.b64decode((download["href"] or "").removeprefix("data:text/csv;base64,"))
+    assert held == (given["figures"] / "saes.csv").read_bytes()
 
 
-def test_nothing_is_fetched_and_nothing_can_run(read: Reader) -> None:
-    assert "script" not in {tag for tag, _ in read.tags}
+def test_the_features_of_a_task_stand_inside_the_file_or_beside_it(tmp_path: Path) -> None:
+    given = written(tmp_path)
+    files = [tmp_path / "explorer/demo-large" / f"{name}.json" for name in ("docstrings", "requests")]
+    for path in files:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(fakes_explorer.record(path.stem)), encoding="utf-8")
+    apart = tmp_path / "report/demo-large/requests.html"
+    report.build(tmp_path / "report.html", **given, features=files, apart={files[1]: apart})
+    page = Reader((tmp_path / "report.html").read_text(encoding="utf-8"))
+    ids = {attributes.get("id") for _, attributes in page.tags}
+    links = {attributes.get("href") for attributes in page.all("a")}
+    assert "explore.demo-large.docstrings" in ids
+    assert "explore.demo-large.requests" not in ids
+    assert {"#explore.demo-large.docstrings", "report/demo-large/requests.html"} <= links
+    beside = Reader(apart.read_text(encoding="utf-8"))
+    assert "explore.demo-large.requests" in {attributes.get("id") for _, attributes in beside.tags}
+    assert "../../report.html#explore" in {attributes.get("href") for attributes in beside.all("a")}
+    for way in ("report/demo-large/requests.html", "../../report.html"):
+        folder = tmp_path if way.startswith("report") else apart.parent
+        assert (folder / way).resolve().is_file()
+
+
+def test_nothing_is_fetched_and_only_the_pages_own_script_and_style_run(page: str, read: Reader) -> None:
+    assert len(read.all("script")) == len(read.all("style")) == 1
     for _, attributes in read.tags:
-        assert not [name for name in attributes if name.startswith("on")]
+        assert not [name for name in attributes if name.startswith("on") or name == "style"]
         for name in ("href", "src"):
             value = attributes.get(name) or "#"
-            assert value.startswith(("#", "data:image/svg+xml;base64,")), value
+            assert value.startswith(("#", "data:")), value
     policy = next(meta["content"] for meta in read.all("meta") if meta.get("http-equiv") == "Content-Security-Policy")
-    assert policy == "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+    (style,), (script,) = (re.findall(f"<{tag}>(.*?)</{tag}>", page, re.DOTALL) for tag in ("style", "script"))
+    assert policy == (
+        f"default-src 'none'; img-src data:; style-src '{shell.digest(style)}'; script-src '{shell.digest(script)}'; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def test_every_link_of_the_page_leads_somewhere_in_it(read: Reader) -> None:
+    ids = [attributes["id"] for _, attributes in read.tags if attributes.get("id")]
+    assert len(ids) == len(set(ids))
+    inside = {(attributes.get("href") or "")[1:] for attributes in read.all("a")} - {"all", "main"}
+    assert {name for name in inside if not name.startswith("ata:")} <= set(ids)
 
 
 def test_words_of_other_people_are_escaped_wherever_they_stand() -> None:
@@ -139,8 +152,8 @@ def test_words_of_other_people_are_escaped_wherever_they_stand() -> None:
     records["checks"]["docstrings"]["checks"]["keyword"]["reason"] = EVIL + "8"
     records["saes"]["demo-large-l1-512"]["source"] = {"release": EVIL + "7", "id": '"><img src=x onerror=alert(1)>'}
     read = Reader(page_of(tables, records))
-    assert "script" not in {tag for tag, _ in read.tags}
-    assert len(read.all("img")) == 1
+    assert len(read.all("script")) == 1
+    assert {image["alt"] for image in read.all("img")} == {FIGURE["alt"]}
     for number in range(1, 9):
         assert f"{EVIL}{number}" in read.text
 
@@ -160,43 +173,51 @@ def test_headings_stand_in_order(read: Reader) -> None:
     assert all(after <= before + 1 for before, after in pairwise(levels))
 
 
-def test_the_sections_come_in_the_order_of_the_questions(read: Reader) -> None:
-    sections = [attributes["id"] for attributes in read.all("section")]
-    assert sections == [
-        "findings",
+def test_the_pages_come_in_the_order_of_the_questions(read: Reader) -> None:
+    pages = [attributes["id"] for attributes in read.all("section")]
+    assert pages == [
+        "front",
         "scores",
         "figures",
+        "datasets",
+        "dataset.docstrings",
+        "dataset.requests",
+        "models",
+        *(f"sae.{name}" for name in fakes_tables.SAES),
         "checks",
         "failures",
-        "datasets",
-        "models",
         "methods",
-        "versions",
-        "cite",
     ]
     links = [attributes["href"] for attributes in read.all("a")]
-    assert links == [f"#{name}" for name in sections]
+    top = [f"#{name}" for name in pages if name and "." not in name]
+    assert [link for link in links if link in top][: len(top) + 1] == ["#front", *top]
 
 
 def test_tables_and_figures_can_be_read_without_seeing_them(read: Reader) -> None:
     assert all(image["alt"] for image in read.all("img"))
     assert all(cell["scope"] in ("col", "row") for cell in read.all("th"))
     assert len(read.all("caption")) == len(read.all("table"))
-    regions = [attributes for attributes in read.all("div") if "scroll" in (attributes.get("class") or "")]
-    assert all(region["role"] == "region" and region["aria-label"] and region["tabindex"] == "0" for region in regions)
+    scrolls = [attributes for attributes in read.all("div") if "scroll" in (attributes.get("class") or "")]
+    assert all(scroll["role"] == "group" and scroll["aria-label"] and scroll["tabindex"] == "0" for scroll in scrolls)
+    assert all(chart["aria-hidden"] == "true" for chart in read.all("svg"))
     assert read.all("html")[0]["lang"] == "en"
 
 
 def test_colours_are_readable_in_light_in_dark_and_in_print() -> None:
     css = (Path(report.__file__).parent / "page.css").read_text(encoding="utf-8")
-    light, dark, printed = (
-        dict(re.findall(r"--([a-z-]+): (#[0-9a-f]{6})", block)) for block in css.split(":root {")[1:]
-    )
+    pairs = re.findall(r"--([a-z0-9-]+): light-dark\((#[0-9a-f]{6}), (#[0-9a-f]{6})\)", css)
+    light, dark = ({name: colours[place] for name, *colours in pairs} for place in (0, 1))
+    printed = light | dict(re.findall(r"--([a-z0-9-]+): (#[0-9a-f]{6});", css))
+    assert len(light) == 20
     for scheme in (light, dark, printed):
-        for ink in ("ink", "soft", "link", "bad"):
+        for ink in ("ink", "soft", "link", "bad", "good"):
             for ground in ("ground", "band"):
                 assert contrast(scheme[ink], scheme[ground]) >= 4.5, (ink, ground)
         assert contrast(scheme["note-ink"], scheme["note"]) >= 4.5
+        for heat in range(1, 9):
+            assert contrast(scheme["ink"], scheme[f"h{heat}"]) >= 4.5, heat
+        for mark in ("mark", "warm"):
+            assert contrast(scheme[mark], scheme["ground"]) >= 3, mark
 
 
 def contrast(first: str, second: str) -> float:
@@ -216,6 +237,7 @@ def test_the_three_findings_and_every_strict_score_are_on_the_page(read: Reader)
     for finding in findings.derive(tables):
         assert finding["title"] in read.text
         assert finding["sentence"] in read.text
+        assert all(point in read.text for point in finding["points"])
     for row in tables.arm_rows("strict").itertuples():
         assert f"{row.macro_f1:.3f} {row.low:.3f} to {row.high:.3f}" in read.text
 
@@ -225,7 +247,7 @@ def test_failures_are_listed_with_their_reasons() -> None:
     text = Reader(page_of(tables)).text
     assert "failed: it broke" in text
     assert "36 of" not in text
-    assert "216 of 216 it broke" in text
+    assert text.count("216 of 216 it broke") == 3  # on the first page, on that of failures, on the dataset's
     assert "Nothing failed" not in text
     assert "Nothing failed: every score" in Reader(page_of(fakes_tables.world())).text
 
@@ -279,9 +301,9 @@ def test_the_paper_and_the_software_can_be_cited(read: Reader) -> None:
     assert "numpy" in dict(report.versions())
 
 
-def test_what_a_dataset_gives_away_is_told_and_what_is_fine_is_not(read: Reader) -> None:
-    assert "A single word look The word 'array' goes far." in read.text
-    assert "It says little." not in read.text
+def test_what_a_dataset_gives_away_is_told_and_what_is_fine_on_its_own_page_alone(read: Reader) -> None:
+    assert read.text.count("A single word look The word 'array' goes far.") == 2
+    assert read.text.count("It says little.") == 1
     assert "every check of every dataset is fine" in Reader(page_of(fakes_tables.world(), without_checks())).text
 
 

@@ -1,13 +1,14 @@
 """What the report and the findings say of transfers, held to the tables."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import fakes_transfers as fakes
 import pytest
 from fakes_tables import world as tables
 
 from tessera import transfer_findings
-from tessera.report import render
+from tessera.report import citation, render
 from tessera.report import transfers as sections
 from tessera.transfer_results import Transfers, away, whole
 
@@ -63,7 +64,10 @@ def page(transfers: Transfers | None) -> str:
     }
     probes = {"protocols": ["strict"], "strict": {"seeds": 5, "test_size": 0.2, "inner_folds": 3}}
     probes |= {"sae_poolings": ["sum"], "hidden_poolings": ["mean"], "thresholds": [None]}
-    return render(tables(), findings=[], figures=[], records=records, probes=probes, transfers=transfers)
+    cited = citation.read(Path(__file__).parents[2] / "CITATION.cff")
+    return render(
+        tables(), findings=[], figures=[], records=records, probes=probes, transfers=transfers, citation=cited
+    )
 
 
 def test_the_page_has_transfers_where_there_are_any_and_escapes_their_words(world: Transfers) -> None:
@@ -88,15 +92,16 @@ def test_the_finding_says_the_median_share_and_its_numbers_bear_it_out(world: Tr
                 & (cells.arm == told["arm"])
             ]
             assert told["closed"] == pytest.approx(here.closed.median())
-            assert f"close {told['closed']:.0%}".replace("-", "\N{MINUS SIGN}") in found["sentence"]
-    assert "Requests, in another language: SAE features close" in found["sentence"]
+            share = f"{told['closed']:.0%}".replace("-", "\N{MINUS SIGN}")
+            assert f"{transfer_findings.INPUTS[told['arm']]} {share}" in " ".join(found["points"])
+    assert found["points"][0].startswith("Requests, in another language: SAE features ")
     assert found["title"].startswith("Away from home SAE features close more of the gap than hidden states in")
 
 
 def test_without_a_gap_no_share_is_said(world: Transfers) -> None:
     flat = replace(world, transfers=world.transfers.assign(closed=float("nan")))
     found = transfer_findings.transfer(flat)
-    assert "no cell has a gap to close" in found["sentence"]
+    assert all(point.endswith("no cell has a gap to close") for point in found["points"])
     assert found["title"] == "How far it transfers"
     nothing = transfer_findings.transfer(replace(fakes.empty(), titles=world.titles))
     assert nothing["sentence"] == "This cannot be told: no cell has a score."

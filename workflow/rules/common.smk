@@ -110,10 +110,15 @@ def script_code(name):
 
 
 def page_looks():
-    """Digest of what the report page is made of besides code."""
+    """Digest of what the report is made of besides code."""
     parts = [
+        ROOT / "CITATION.cff",
         *(ROOT / "workflow/report").glob("*.rst"),
-        *(ROOT / "src/tessera/report").glob("page.*"),
+        *(
+            path
+            for path in (ROOT / "src/tessera/report").iterdir()
+            if path.suffix in (".j2", ".css", ".js")
+        ),
     ]
     return fingerprint.sha256_text(
         "".join(path.read_text(encoding="utf-8") for path in sorted(parts))

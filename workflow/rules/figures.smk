@@ -107,9 +107,11 @@ rule report:
         behaviours=expand(
             "results/behaviours/{behaviour}.json", behaviour=CONFIG.behaviours
         ),
+        manifests=STUDY.wanted_manifests(),
         captions=ancient(sorted((ROOT / "workflow/report").glob("*.rst"))),
+        citation=ancient(ROOT / "CITATION.cff"),
     output:
-        "results/report.html",
+        page="results/report.html",
     log:
         "logs/report.log",
     benchmark:

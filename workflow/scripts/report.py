@@ -7,7 +7,7 @@ from tessera.job import job
 
 with job(snakemake):
     report.build(
-        Path(snakemake.output[0]),
+        Path(snakemake.output.page),
         tables=Path(snakemake.input.tables[0]).parent,
         findings=Path(snakemake.input.findings),
         figures=Path(snakemake.input.figures[0]).parent,
@@ -17,6 +17,9 @@ with job(snakemake):
         saes=[Path(path) for path in snakemake.input.saes],
         checks=[Path(path) for path in snakemake.input.checks],
         behaviours=[Path(path) for path in snakemake.input.behaviours],
+        citation=Path(snakemake.input.citation),
+        manifests=[Path(path) for path in snakemake.input.manifests],
+        benchmarks=Path(snakemake.output.page).parent / "benchmarks",
         probes=snakemake.params.probes,
         titles=snakemake.params.titles,
     )

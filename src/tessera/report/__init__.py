@@ -1,32 +1,35 @@
-"""The report: one HTML page that says what was asked, what came out, and how far it can be trusted.
+"""The report: an HTML page that says what was asked, what came out, and how far it can be trusted.
 
-The page is a single file without scripts and without a network: the figures are inside it as images, and a content
-security policy holds it to that. Labels, subset names and reasons come from other people's data; the template escapes
-every value, marks what does not print, and figures are images, in which nothing can run. The same results give the same bytes, as long as the
-installed versions are the same.
+It is a single file that opens from disk and asks for nothing: figures, their numbers, style and script are inside it, and
+a content security policy holds it to that. A small script shows one page at a time; without it everything stands in a
+row. Only the features of many tasks would make it slow to open; a run that has so many gets a page for each beside it,
+made in the same way. Labels, subset names and reasons come from other people's data; the templates escape every value,
+mark what does not print, and figures are images, in which nothing can run. The same results give the same bytes, as long
+as the installed versions are the same.
 """
 
-import base64
+import os
 import platform
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import jinja2
+import pandas as pd
 
-from tessera import __version__, transfer_results
-from tessera.figure_names import caption_name
-from tessera.figures import FIGURES, Entry, of_transfers
+from tessera import __version__, results, transfer_results
+from tessera.figures import FIGURES, of_transfers
 from tessera.files import read_json, replacing
-from tessera.quoting import on_a_page
+from tessera.report import citation as citations
+from tessera.report import dataset_pages, explorer, front, sae_pages, sections, shell, spending
 from tessera.report import scoreboard as board_sections
-from tessera.report import sections
 from tessera.report import transfers as transfer_sections
+from tessera.report.drawn import caption, drawn
 from tessera.results import ARMS, Tables, load
 from tessera.transfer_results import Titles, Transfers
 
-HERE = Path(__file__).parent
+__all__ = ["build", "caption", "drawn", "render", "versions"]
+
 PACKAGES = (
     "torch",
     "transformers",
@@ -55,17 +58,24 @@ def build(
     models: Iterable[Path | str],
     saes: Iterable[Path | str],
     checks: Iterable[Path | str],
+    citation: Path | str,
     behaviours: Iterable[Path | str] = (),
+    manifests: Iterable[Path | str] = (),
+    benchmarks: Path | str | None = None,
+    features: Iterable[Path | str] = (),
+    apart: Mapping[Path, Path] | None = None,
     probes: dict[str, Any],
     titles: Titles,
 ) -> None:
     """Write the page from the folders of tables, figures and captions, the findings, and the records.
 
     `datasets` are the records results/datasets/{dataset}.json, `checks` and `behaviours` those of results/checks/ and
-    results/behaviours/; `models` and `saes` the records
-    results/.../{name}/revision.json; `probes` is that section of the config. A figure without an SVG is left out.
+    results/behaviours/; `models` and `saes` the records results/.../{name}/revision.json; `manifests` are those of the
+    captures, and `benchmarks` is the folder in which Snakemake notes what jobs cost; `citation` is CITATION.cff; `probes`
+    is that section of the config. `features` are the explorer's files; those in `apart` get the page of their own that it
+    names. A figure without an SVG is left out.
     """
-    found = load(tables, titles)
+    found, output, apart = load(tables, titles), Path(output), dict(apart or {})
     records = {
         "datasets": {Path(path).stem: read_json(path) for path in datasets},
         "checks": {Path(path).stem: read_json(path) for path in checks},
@@ -73,18 +83,43 @@ def build(
         "models": {Path(path).parent.name: read_json(path) for path in models},
         "saes": {Path(path).parent.name: read_json(path) for path in saes},
     }
+    tasks = []
+    for path in map(Path, features):
+        task = explorer.task(read_json(path), titles)
+        if path in apart:
+            _write(apart[path], "part.html.j2", task=task, home=_from(apart[path], output))
+        tasks.append(task | {"apart": path in apart, "href": _href(task, apart.get(path), output)})
     page = render(
         found,
         findings=read_json(findings),
-        figures=_figures(FIGURES, Path(figures), Path(captions), titles),
-        transfer_figures=_figures(of_transfers(titles), Path(figures), Path(captions), titles),
+        figures=drawn(FIGURES, Path(figures), Path(captions), titles),
+        transfer_figures=drawn(of_transfers(titles), Path(figures), Path(captions), titles),
         transfers=transfer_results.load(tables, titles) if titles.get("transfers") else None,
         board=board_sections.load(tables),
+        classes=results.read_table(Path(tables) / "classes.parquet", *dataset_pages.CLASSES),
         records=records,
         probes=probes,
+        citation=citations.read(citation),
+        tasks=tasks,
+        stages=spending.stages(benchmarks) if benchmarks else (),
+        reading=spending.reading(manifests, benchmarks, titles["models"]) if benchmarks else (),
     )
     with replacing(output) as partial:
         partial.write_text(page, encoding="utf-8")
+
+
+def _write(path: Path, template: str, **values: Any) -> None:
+    with replacing(path) as partial:
+        partial.write_text(shell.environment().get_template(template).render(**values), encoding="utf-8")
+
+
+def _from(page: Path, other: Path) -> str:
+    """The way from one page to another beside it."""
+    return Path(os.path.relpath(other, page.parent)).as_posix()
+
+
+def _href(task: dict[str, Any], page: Path | None, output: Path) -> str:
+    return f"#{task['id']}" if page is None else _from(output, page)
 
 
 def render(
@@ -94,9 +129,14 @@ def render(
     figures: list[dict[str, str]],
     records: dict[str, dict[str, dict[str, Any]]],
     probes: dict[str, Any],
+    citation: dict[str, Any],
     transfer_figures: Sequence[dict[str, str]] = (),
     transfers: Transfers | None = None,
     board: board_sections.Board | None = None,
+    classes: pd.DataFrame | None = None,
+    tasks: Sequence[dict[str, Any]] = (),
+    stages: Sequence[dict[str, Any]] = (),
+    reading: Sequence[dict[str, Any]] = (),
 ) -> str:
     """The page itself, from what `build` has read."""
     protocol = tables.protocol
@@ -106,19 +146,22 @@ def render(
     other = next(
         (name for name in ("paper", "strict") if name != protocol and (tables.arms["protocol"] == name).any()), ""
     )
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(HERE),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        finalize=lambda value: on_a_page(value) if type(value) is str else value,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("page.html.j2").render(
+    claims = board_sections.claims(board) if board else []
+    template = shell.environment().get_template("page.html.j2")
+    return template.render(
+        protocol=protocol,
+        # The first page.
+        headline=front.headline(tables, protocol),
         findings=findings,
+        claims_told=front.claims_told(claims),
+        stages=stages,
+        reading=reading,
+        versions=versions(),
+        citation=citation,
+        demo=sections.uses_demo(record for kind in records.values() for record in kind.values()),
+        # Scores and figures.
         figures=figures,
         arms=[ARMS[arm] for arm in sections.arms_of(tables)],
-        protocol=protocol,
         scores=sections.scores(tables, protocol),
         by_subset=sections.scores_by_subset(tables, protocol),
         other_protocol=other,
@@ -128,47 +171,26 @@ def render(
         other_classifiers=other_classifiers,
         regimes=regimes,
         conditions=conditions,
-        checks=sections.checks(records["checks"], tables),
         pairs=pairs,
         differences=differences,
-        failed=sections.failed(tables) + (transfer_sections.failed(transfers) if transfers else []),
-        transfers=transfer_sections.overview(transfers) if transfers else [],
-        transfer_figures=transfer_figures,
-        every_cell=transfer_sections.every_cell(transfers) if transfers else [],
-        dictionaries=transfer_sections.dictionaries(transfers) if transfers else [],
-        matches=transfer_sections.matches(transfers) if transfers else [],
-        behaviours=transfer_sections.behaviours(records["behaviours"], transfers) if transfers else [],
+        # What was read.
+        datasets=dataset_pages.pages(records["datasets"], records["checks"], tables, classes, protocol),
+        metrics=list(dataset_pages.METRICS.values()),
+        models=sections.models(records["models"], tables),
+        saes=sae_pages.pages(records["saes"], tables),
+        tasks=tasks,
+        # Transfers, and the published scores.
+        transfers=transfer_sections.pages(transfers, records["behaviours"], transfer_figures) if transfers else [],
+        overview=transfer_sections.overview(transfers) if transfers else [],
         board=board_sections.overview(board) if board else [],
         outside=board_sections.outside(board) if board else [],
         n_outside=board_sections.n_outside(board) if board else 0,
-        claims=board_sections.claims(board) if board else [],
-        datasets=sections.datasets(records["datasets"], tables),
-        models=sections.models(records["models"], tables),
-        saes=sections.saes(records["saes"], tables),
-        demo=sections.uses_demo(record for kind in records.values() for record in kind.values()),
+        claims=claims,
+        # What to be wary of, and how it was done.
+        checks=sections.checks(records["checks"], tables),
+        failed=sections.failed(tables) + (transfer_sections.failed(transfers) if transfers else []),
         probes=probes,
-        versions=versions(),
-        version=__version__,
     )
-
-
-def _figures(entries: Mapping[str, Entry], folder: Path, captions: Path, titles: Titles) -> list[dict[str, str]]:
-    return [
-        {
-            "name": name,
-            "title": entry.title,
-            "alt": entry.alt,
-            "caption": caption(captions / f"{caption_name(name, titles.get('transfers', {}))}.rst"),
-            "image": base64.b64encode((folder / f"{name}.svg").read_bytes()).decode("ascii"),
-        }
-        for name, entry in entries.items()
-        if (folder / f"{name}.svg").is_file()
-    ]
-
-
-def caption(path: Path) -> str:
-    """A caption of the workflow's own report, which is plain sentences so that both reports can show it."""
-    return " ".join(path.read_text(encoding="utf-8").split())
 
 
 def versions() -> list[tuple[str, str]]:

@@ -45,7 +45,7 @@ def arms_of(tables: Tables) -> list[str]:
 def scores(tables: Tables, protocol: str, subset: str = "all") -> list[Row]:
     """A row for each dataset and model, with a cell for each arm; arms that need no model stand in every row."""
     chosen = tables.arms[(tables.arms["protocol"] == protocol) & (tables.arms["subset"] == subset)]
-    found = {(row.dataset, row.model, row.arm): _score(row) for row in rows_of(chosen)}
+    found = {(row.dataset, row.model, row.arm): score(row) for row in rows_of(chosen)}
     table = []
     for dataset in tables.datasets:
         models = [model for model in tables.models if any(key[:2] == (dataset, model) for key in found)]
@@ -84,7 +84,8 @@ def differences(tables: Tables, protocol: str) -> tuple[list[str], list[Row]]:
     return [PAIRS[pair] for pair in pairs], rows
 
 
-def _score(row: Any) -> Row:
+def score(row: Any) -> Row:
+    """A chosen arm's score with its interval, or why there is none."""
     if row.status != "ok":
         return {"state": "failed", "reason": row.reason}
     return {"state": "ok", "value": f"{row.macro_f1:.3f}", "interval": _interval(row, "{:.3f}")}
@@ -134,7 +135,7 @@ def comparisons(tables: Tables, protocol: str) -> list[Row]:
 def other_classifiers(tables: Tables, protocol: str) -> tuple[list[str], list[Row]]:
     """Each arm under every classifier there is: the headings, and a row for each dataset, model and arm with several."""
     chosen = tables.arms[(tables.arms["protocol"] == protocol) & (tables.arms["subset"] == "all")]
-    found = {(row.dataset, row.model, row.arm): _score(row) for row in rows_of(chosen)}
+    found = {(row.dataset, row.model, row.arm): score(row) for row in rows_of(chosen)}
     endings = [ending for ending in OTHERS if any(key[2].endswith(ending) for key in found)]
     rows = [
         {

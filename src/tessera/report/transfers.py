@@ -1,9 +1,11 @@
-"""The tables of transfer on the report page, as plain rows of words.
+"""The tables of transfer in the report, as plain rows of words: all at a glance, and a page for each kind.
 
 An overview has a row for each transfer, way of training and input; every cell stands below it. What is averaged is said to be:
 a median over cells, with the lowest and the highest.
 """
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -28,6 +30,69 @@ TRAINING = {
     "own SAE": "the reader's own SAE",
     "sibling's SAE": "its sibling's SAE",
 }
+
+
+# The kinds of transfer: what their page is called, and what it asks.
+KINDS = {
+    "language": (
+        "From language to language",
+        "Does a probe that learned a task in one language know it in another, and how much of the way do translations go?",
+    ),
+    "task": (
+        "From task to task",
+        "Does a probe that learned from one dataset hold on another with the same labels, or has it learned the dataset?",
+    ),
+    "model": (
+        "From model to model",
+        "Can one model's reading of a question tell whether a model, itself or another, answers it right?",
+    ),
+    "modality": (
+        "From text to images",
+        "Does a probe that knows the classes by their names in text alone recognise them in images?",
+    ),
+    "dictionary": (
+        "From dictionary to dictionary",
+        "Does an SAE still fit the sibling of the model it was trained on, and do probes on its features hold?",
+    ),
+}
+
+
+def pages(transfers: Transfers, behaviours_asked: dict[str, Row], figures: Sequence[Row]) -> list[Row]:
+    """A page for each kind of transfer that the run has."""
+    named = transfers.titles.get("transfers", {})
+    found = []
+    for kind, (title, question) in KINDS.items():
+        ids = [name for name, entry in named.items() if entry["kind"] == kind]
+        if not ids:
+            continue
+        held = only(transfers, ids)
+        found.append(
+            {
+                "kind": kind,
+                "title": title,
+                "question": question,
+                "transfers": ", ".join(transfers.title(name) for name in ids),
+                "overview": overview(held),
+                "figures": [figure for figure in figures if figure["transfer"] in ids],
+                "dictionaries": dictionaries(held) if kind == "dictionary" else [],
+                "matches": matches(held) if kind == "dictionary" else [],
+                "behaviours": behaviours(behaviours_asked, held) if kind == "model" else [],
+                "every_cell": every_cell(held),
+                "failed": failed(held),
+            }
+        )
+    return found
+
+
+def only(transfers: Transfers, ids: Sequence[str]) -> Transfers:
+    """The same tables, as if the run had these transfers alone."""
+    named = {name: entry for name, entry in transfers.titles["transfers"].items() if name in ids}
+    return replace(
+        transfers,
+        transfers=transfers.transfers[transfers.transfers["transfer"].isin(ids)],
+        dictionaries=transfers.dictionaries[transfers.dictionaries["transfer"].isin(ids)],
+        titles=transfers.titles | {"transfers": named},
+    )
 
 
 def overview(transfers: Transfers) -> list[Row]:

@@ -1,0 +1,40 @@
+"""The figures of a run for a page: each with its words, and with its picture and its numbers inside."""
+
+import base64
+from collections.abc import Mapping
+from pathlib import Path
+
+from tessera.figure_names import caption_name, transfer_figures
+from tessera.figures import Entry
+from tessera.transfer_results import Titles
+
+Figure = dict[str, str]
+
+
+def drawn(entries: Mapping[str, Entry], folder: Path, captions: Path, titles: Titles) -> list[Figure]:
+    """The figures whose SVG is in `folder`, in the order of `entries`; `transfer` is the one that a figure shows."""
+    transfers = titles.get("transfers", {})
+    shows = {name: transfer for name, (transfer, _) in transfer_figures(transfers).items()}
+    return [
+        {
+            "name": name,
+            "title": entry.title,
+            "alt": entry.alt,
+            "caption": caption(captions / f"{caption_name(name, transfers)}.rst"),
+            "image": inside(folder / f"{name}.svg"),
+            "data": inside(folder / f"{name}.csv"),
+            "transfer": shows.get(name, ""),
+        }
+        for name, entry in entries.items()
+        if (folder / f"{name}.svg").is_file()
+    ]
+
+
+def inside(path: Path) -> str:
+    """A file as it stands in a data URI."""
+    return base64.b64encode(path.read_bytes()).decode("ascii")
+
+
+def caption(path: Path) -> str:
+    """A caption of the workflow's own report, which is plain sentences so that both reports can show it."""
+    return " ".join(path.read_text(encoding="utf-8").split())
