@@ -42,7 +42,9 @@ def test_a_layer_and_an_sae_added_together_share_one_capture(finished_world: Wor
 def test_an_added_dataset_is_captured_and_probed_alone(finished_world: World, config: dict[str, Any]) -> None:
     write_reviews(finished_world.folder / "data/more.csv", seed=5)
     config["datasets"]["more"] = {"source": {"file": "data/more.csv"}, "text": "review", "label": "topic"}
-    assert finished_world.planned(config) == EXPLORED + Counter(explore=1, dataset=1, check=1, capture=1, probe=3, probe_text=2)
+    assert finished_world.planned(config) == EXPLORED + Counter(
+        explore=1, dataset=1, check=1, capture=1, probe=3, probe_text=2
+    )
 
 
 def test_an_added_model_reads_every_dataset_once(finished_world: World, config: dict[str, Any]) -> None:
