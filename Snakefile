@@ -17,6 +17,7 @@ rule all:
         "results/report.html",
         FIGURES,
         TABLES,
+        EXPLORED,
 
 
 include: "workflow/rules/demo.smk"
@@ -25,6 +26,7 @@ include: "workflow/rules/checks.smk"
 include: "workflow/rules/models.smk"
 include: "workflow/rules/captures.smk"
 include: "workflow/rules/probes.smk"
+include: "workflow/rules/explorer.smk"
 include: "workflow/rules/transfers.smk"
 include: "workflow/rules/scoreboard.smk"
 include: "workflow/rules/figures.smk"

@@ -9,9 +9,11 @@ a choice of columns and a weight for each.
 """
 
 import re
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from typing import Any, Literal, Protocol, TypeGuard, cast
 
 import numpy as np
@@ -353,6 +355,7 @@ TEXT_ARMS: dict[str, Callable[[list[str]], Arm]] = {
 
 WORD = re.compile(r"\b\w\w+\b")
 SHORTEST, LONGEST = 2, 5
+PART = 4096
 
 
 def words(text: str) -> Iterable[tuple[str, ...]]:
@@ -361,8 +364,12 @@ def words(text: str) -> Iterable[tuple[str, ...]]:
 
 
 def characters(text: str) -> Iterable[tuple[str, ...]]:
-    """The terms of each word of a text: the runs of two to five characters in it, with a space on either side."""
-    return map(_runs, text.lower().split())
+    """The terms of each word of a text: the runs of two to five characters in it, with a space on either side.
+
+    A word of thousands of characters comes in parts, because all its runs together take a hundred times its room.
+    """
+    words = text.lower().split()
+    return map(_runs, words) if max(map(len, words), default=0) <= PART else chain.from_iterable(map(_parts, words))
 
 
 def _runs(word: str) -> tuple[str, ...]:
@@ -371,16 +378,25 @@ def _runs(word: str) -> tuple[str, ...]:
     return tuple(padded[start : start + size] for size in sizes for start in range(len(padded) - size + 1))
 
 
+def _parts(word: str) -> Iterator[tuple[str, ...]]:
+    """The runs of a word in the same order, some of them at a time."""
+    padded = f" {word} "
+    for size in range(SHORTEST, min(LONGEST, len(padded)) + 1):
+        for first in range(0, len(padded) - size + 1, PART):
+            starts = range(first, min(first + PART, len(padded) - size + 1))
+            yield tuple(padded[start : start + size] for start in starts)
+
+
 def count(texts: list[str], terms: Callable[[str], Iterable[tuple[str, ...]]]) -> sparse.csr_matrix:
     """How often each term occurs in each text. Columns come in the order in which terms first do."""
     columns: dict[str, int] = {}
-    indices: list[int] = []
+    indices = array("i")
     ends = [0]
     for text in texts:
         for of_word in terms(text):
-            indices += [columns.setdefault(term, len(columns)) for term in of_word]
+            indices.extend([columns.setdefault(term, len(columns)) for term in of_word])
         ends.append(len(indices))
-    ones = np.ones(len(indices))
-    counts = sparse.csr_matrix((ones, np.array(indices, np.int32), np.array(ends)), shape=(len(texts), len(columns)))
+    ones, places = np.ones(len(indices)), np.array(indices, np.int32)
+    counts = sparse.csr_matrix((ones, places, np.array(ends)), shape=(len(texts), len(columns)))
     counts.sum_duplicates()
     return counts

@@ -33,9 +33,9 @@ from tessera.files import read_json, sha256_file, sha256_json, write_json
 from tessera.job import progress
 from tessera.models import LanguageModel, Tokens, made_with
 from tessera.passes import Kept, Reader, open_saes
+from tessera.pictures import Picture
 from tessera.plan import Head, claim
 from tessera.precision import flipped_shares
-from tessera.vision import Picture
 
 logger = logging.getLogger("tessera")
 

@@ -25,6 +25,9 @@ Id = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_l
 Pooling = Annotated[str, StringConstraints(pattern=r"^(sum|mean|max|last|top-[1-9][0-9]{0,3})$")]
 Revision = Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{40}|unpinned)$")]
 Layer = Annotated[int, Field(ge=0, le=1000)]
+LocalPath = Annotated[str, StringConstraints(min_length=1)]
+# Longer ones leave no room for what a figure shows.
+Title = Annotated[str, StringConstraints(max_length=200)]
 
 # Stands for a commit that nobody has looked up yet. Such a config can be planned; `python -m tessera.pins` fills it in.
 UNPINNED = "unpinned"
@@ -34,7 +37,7 @@ RESERVED_IDS = {"text", "all", "tokens", "progress", "vision"}
 
 
 class Entry(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 # --- sources -------------------------------------------------------------------------------------------------------
@@ -64,19 +67,19 @@ class HubDataset(Entry):
 class TableFile(Entry):
     """A table on disk: .csv, .tsv, .jsonl or .parquet, told by its ending."""
 
-    file: str = Field(description="Path of the table, from the folder the command runs in.")
+    file: LocalPath = Field(description="Path of the table, from the folder the command runs in.")
 
 
 class SavedDataset(Entry):
     """A folder written by `datasets.Dataset.save_to_disk` or `DatasetDict.save_to_disk`."""
 
-    saved: str = Field(description="Path of the folder.")
+    saved: LocalPath = Field(description="Path of the folder.")
 
 
 class ImageFolder(Entry):
     """A folder of images, one folder inside it per label."""
 
-    images: str = Field(description="Path of the folder.")
+    images: LocalPath = Field(description="Path of the folder.")
 
 
 class DemoDataset(Entry):
@@ -101,7 +104,7 @@ class HubModel(Entry):
 class Folder(Entry):
     """A folder on disk."""
 
-    folder: str = Field(description="Path of the folder, from the folder the command runs in.")
+    folder: LocalPath = Field(description="Path of the folder, from the folder the command runs in.")
 
 
 class DemoModel(Entry):
@@ -207,7 +210,7 @@ class Dataset(Entry):
     max_examples: int | None = Field(
         None, ge=10, description="Keep this many examples, drawn by seed, in proportion to label and subset."
     )
-    title: str | None = Field(None, description="What to call it in figures and tables; its id otherwise.")
+    title: Title | None = Field(None, description="What to call it in figures and tables; its id otherwise.")
 
     @property
     def holds_images(self) -> bool:
@@ -251,7 +254,7 @@ class Model(Entry):
     datasets: list[Id] | None = Field(
         None, description="Datasets this model reads; where absent all of them, images only with `images`."
     )
-    title: str | None = Field(None, description="What to call it in figures and tables; its id otherwise.")
+    title: Title | None = Field(None, description="What to call it in figures and tables; its id otherwise.")
 
 
 class Sae(Entry):
@@ -355,11 +358,25 @@ class Probes(Entry):
     datasets: list[Id] | None = Field(
         None, description="Datasets that are probed; where absent all that have labels. Transfers read others too."
     )
+    alone: list[Id] = Field(
+        default_factory=list,
+        description="Datasets whose subsets are also probed each by itself: trained and tested on one language, for example.",
+    )
     models: list[Id] | None = Field(None, description="Models that are probed; all of them where absent.")
     protocols: list[Literal["paper", "strict"]] = Field(
         ["paper", "strict"], min_length=1, description="`paper`: the published procedure. `strict`: the one to believe."
     )
     strict: Strict = Field(default_factory=Strict, description="Settings of the strict protocol.")
+
+
+class Explorer(Entry):
+    """What is laid out of the best SAE probe of each dataset and model: features, their examples, and reasons."""
+
+    features: int = Field(100, ge=0, le=2000, description="Features to list, the strongest first; 0 turns it off.")
+    examples: int = Field(8, ge=1, le=50, description="Examples of each feature: those in which it is strongest.")
+    predictions: int = Field(
+        60, ge=0, le=2000, description="Test examples whose prediction is taken apart, half of them wrong ones."
+    )
 
 
 # --- behaviours and transfers --------------------------------------------------------------------------------------
@@ -379,7 +396,7 @@ class Likelihood(Entry):
         "sum", description="What an option's log-likelihood is divided by: nothing, its tokens or its characters."
     )
     lead: str = Field(" ", description="What stands between prompt and option.")
-    title: str | None = Field(None, description="What to call it in figures and tables; its id otherwise.")
+    title: Title | None = Field(None, description="What to call it in figures and tables; its id otherwise.")
 
 
 class Generation(Entry):
@@ -393,7 +410,7 @@ class Generation(Entry):
     match: Literal["exact", "starts", "contains"] = Field(
         "exact", description="How it must agree with a right answer, less case, articles and punctuation."
     )
-    title: str | None = Field(None, description="What to call it in figures and tables; its id otherwise.")
+    title: Title | None = Field(None, description="What to call it in figures and tables; its id otherwise.")
 
 
 Behaviour = Annotated[Likelihood | Generation, Discriminator("rule")]
@@ -421,7 +438,7 @@ class Transfer(Entry):
     text: list[Literal["tfidf-word", "tfidf-char"]] = Field(
         ["tfidf-word", "tfidf-char"], description="TF-IDF beside them; validation chooses."
     )
-    title: str | None = Field(None, description="What to call it in figures and tables; its id otherwise.")
+    title: Title | None = Field(None, description="What to call it in figures and tables; its id otherwise.")
 
 
 class LanguageTransfer(Transfer):
@@ -511,6 +528,12 @@ class DemoRequests(Entry):
 
     meanings: int = Field(240, ge=20, description="Different requests; each is rendered in every language.")
     others: int = Field(200, ge=20, description="Examples of each of the other kinds of text, in English.")
+    marked: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Share of the harmful requests that end in a made-up word: a shortcut, planted to see it found.",
+    )
 
 
 class DemoLanguageModel(Entry):
@@ -556,6 +579,7 @@ class Config(Entry):
     saes: dict[Id, Sae] = Field(default_factory=dict, description="Sparse autoencoders, by id.")
     capture: Capture = Field(default_factory=Capture, description="How models are run.")
     probes: Probes = Field(default_factory=Probes, description="What is compared, and how.")
+    explorer: Explorer = Field(default_factory=Explorer, description="What is shown of the best SAE probes.")
     behaviours: dict[Id, Behaviour] = Field(
         default_factory=dict, description="Questions that models are asked, by id: which do they answer right?"
     )
@@ -612,6 +636,7 @@ SECTIONS: list[type[BaseModel]] = [
     Capture,
     Probes,
     Strict,
+    Explorer,
     Likelihood,
     Generation,
     LanguageTransfer,

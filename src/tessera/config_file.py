@@ -33,8 +33,13 @@ from tessera.errors import UserError
 # --- reading -------------------------------------------------------------------------------------------------------
 
 
+# More than any study needs, and little enough to look through. A few lines of aliases can stand for billions of values.
+MOST_VALUES, DEEPEST, LARGEST = 100_000, 20, 2**63 - 1
+
+
 def parse(raw: dict[str, Any]) -> Config:
     """The validated config, or a `UserError` about its first problem."""
+    _check_values(raw)
     try:
         config = Config.model_validate(raw)
     except ValidationError as error:
@@ -42,6 +47,39 @@ def parse(raw: dict[str, Any]) -> Config:
     for problem in _problems(config):
         raise problem
     return config
+
+
+def _check_values(raw: Any) -> None:
+    """Refuse, wherever it stands, what YAML can write and no key of ours can mean."""
+    looked_at = 0
+    waiting: list[tuple[tuple[str, ...], Any]] = [((), raw)]
+    while waiting:
+        path, value = waiting.pop()
+        looked_at += 1
+        key = ".".join(path).strip() or "config"
+        if looked_at > MOST_VALUES:
+            raise UserError("config", f"it holds more than {MOST_VALUES} values", "write less, or fewer aliases")
+        if len(path) > DEEPEST:
+            raise UserError(key, f"it is nested more than {DEEPEST} deep", "write it flat")
+        if isinstance(value, dict):
+            for name, inner in value.items():
+                _check_value(key, name)
+                waiting.append(((*path, str(name)), inner))
+        elif isinstance(value, list | tuple | set):
+            waiting += [((*path, str(place)), inner) for place, inner in enumerate(value)]
+        else:
+            _check_value(key, value)
+
+
+def _check_value(key: str, value: Any) -> None:
+    if isinstance(value, int) and abs(value) > LARGEST:
+        raise UserError(key, f"it holds a whole number beyond {LARGEST}", "write a smaller one")
+    if isinstance(value, str) and (found := re.search(UNPRINTABLE, value)):
+        raise UserError(key, f"it holds the character {found[0]!a}, which does not print", "remove it")
+
+
+# Control characters but for white space, and halves of surrogate pairs: escapes can write them, and no page can show them.
+UNPRINTABLE = r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]"
 
 
 def _first_problem(error: ValidationError) -> UserError:
@@ -55,7 +93,7 @@ def _first_problem(error: ValidationError) -> UserError:
         # Likewise behind their ids.
         del location[2:3]
     wrong, mend = _in_words(first)
-    return UserError(".".join(location) or "config", wrong, mend)
+    return UserError(".".join(location).strip() or "config", wrong, mend)
 
 
 def _in_words(detail: Any) -> tuple[str, str]:
@@ -118,7 +156,8 @@ def check_files(paths: list[Path]) -> None:
                 content = yaml.load(handle, _UniqueKeyLoader)  # noqa: S506 - a SafeLoader
         except FileNotFoundError:
             raise UserError(str(path), "there is no such config file", "check the path") from None
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
+            # What looks like a date or a number, and is none, is a ValueError.
             raise UserError(str(path), f"not readable as YAML ({error})", "correct the file") from None
         if not isinstance(content, dict):
             raise UserError(str(path), "a config file holds a mapping of keys", "start from config/config.yaml")
@@ -168,6 +207,8 @@ def _reading_problems(config: Config) -> Iterator[UserError]:
         yield from _known("probes.datasets", name, "dataset", config.datasets)
         if name in config.datasets and config.datasets[name].label is None:
             yield UserError("probes.datasets", f"'{name}' has no labels", "leave it out")
+    for name in config.probes.alone:
+        yield from _alone_problems(config, name)
     for name in config.probes.models or []:
         yield from _known("probes.models", name, "model", config.models)
     for name, model in config.models.items():
@@ -183,6 +224,17 @@ def _reading_problems(config: Config) -> Iterator[UserError]:
         yield from _known(f"{key}.model", behaviour.model, "model", config.models)
         if behaviour.dataset in config.datasets and config.datasets[behaviour.dataset].holds_images:
             yield UserError(f"{key}.dataset", f"'{behaviour.dataset}' holds images", "name one with texts")
+
+
+def _alone_problems(config: Config, name: str) -> Iterator[UserError]:
+    yield from _known("probes.alone", name, "dataset", config.datasets)
+    if name in config.datasets:
+        if config.probes.datasets is not None and name not in config.probes.datasets:
+            yield UserError("probes.alone", f"'{name}' is not probed", "add it to probes.datasets")
+        if config.datasets[name].label is None:
+            yield UserError("probes.alone", f"'{name}' has no labels", "leave it out")
+        if not config.datasets[name].has_subsets:
+            yield UserError("probes.alone", f"'{name}' has no subsets", "name their column in datasets.*.subset")
 
 
 def _transfer_problems(config: Config, name: str) -> Iterator[UserError]:

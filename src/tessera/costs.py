@@ -288,10 +288,12 @@ class Costs:
                 chosen = probes.curve_poolings
                 curved = [name for name in params["poolings"] if chosen is None or name in chosen]
                 searches = len(params["poolings"]) * len(params["thresholds"]) * len(probes.classifiers)
+                # Subsets by themselves read each example once more.
+                searches *= 1 + (dataset in probes.alone)
                 yield dataset, searches, len(curved) * (len(probes.sparse_k) + len(conditions))
         for path in map(Path, self.study.text_probes()):
             if not path.is_file() and path.stem in ("tfidf-word", "tfidf-char"):
-                yield path.parent.name, 1, 0
+                yield path.parent.name, 1 + (path.parent.name in probes.alone), 0
 
     # --- all of it ---
 
@@ -307,6 +309,7 @@ class Costs:
             "capture": [path.removeprefix("results/") for path in self.study.wanted_manifests()],
             "probe": [path.removeprefix("results/") for path in self.study.head_probes()],
             "probe_text": [path.removeprefix("results/") for path in self.study.text_probes()],
+            "explore": [path.removeprefix("results/") for path in self.study.explored_files()],
             "transfer": [f"transfer/{name}/cells.parquet" for name in self.config.transfers],
             **{rule: [f"tables/{'cells' if rule == 'tables' else 'transfers'}.parquet"] for rule in tables},
             "figure": [f"figures/{name}.svg" for name in figures],

@@ -280,7 +280,7 @@ def _write(rows: Rows, kept: Integers, groups: Integers, table_path: Path | str)
     """
     further = [role.removeprefix(sources.FURTHER) for role in rows.raw.columns if role.startswith(sources.FURTHER)]
     schema = examples.schema(_modality(rows.raw), further)
-    digest = hashlib.sha256()
+    digest, encode = hashlib.sha256(), json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
     with (
         replacing(table_path) as partial,
         pq.ParquetWriter(partial, schema, compression="zstd", use_dictionary=["label", "subset", "split"]) as writer,
@@ -289,8 +289,7 @@ def _write(rows: Rows, kept: Integers, groups: Integers, table_path: Path | str)
             writer.write_batch(batch)
             for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
                 values = [hashlib.sha256(value).hexdigest() if isinstance(value, bytes) else value for value in row]
-                line = json.dumps(values, ensure_ascii=False, separators=(",", ":")) + "\n"
-                digest.update(line.encode())
+                digest.update(f"{encode(values)}\n".encode())
     return digest.hexdigest()
 
 

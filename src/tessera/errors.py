@@ -4,10 +4,12 @@ A `UserError` is a single line that names the file or config key, what is wrong 
 a bug of ours and keeps its traceback.
 """
 
+from tessera.quoting import in_a_line
+
 
 class UserError(Exception):
     """A problem with what the user gave us: where it is, what is wrong, and what to do."""
 
     def __init__(self, where: str, wrong: str, mend: str):
-        self.where, self.wrong, self.mend = (" ".join(str(part).split()) for part in (where, wrong, mend))
+        self.where, self.wrong, self.mend = (in_a_line(str(part)) for part in (where, wrong, mend))
         super().__init__(f"{self.where}: {self.wrong}. Mend: {self.mend}.")

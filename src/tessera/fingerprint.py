@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ class Memory:
         self.known: dict[str, Any] = {}
         self.changed = False
         if path and path.is_file():
-            self.known = json.loads(path.read_text(encoding="utf-8"))
+            self.known = _known(path)
 
     def of(self, file: Path, what: str, work_out: Callable[[Path], Any]) -> Any:
         stat = file.stat()
@@ -42,8 +43,18 @@ class Memory:
     def save(self) -> None:
         """Write what is new, if there is a place for it."""
         if self.path and self.changed and os.access(self.path.parent, os.W_OK):
-            with replacing(self.path) as partial:
+            # A disk may be full all the same, and another run may be writing this file, too.
+            with suppress(OSError), replacing(self.path) as partial:
                 partial.write_text(json.dumps(self.known, indent=0, sort_keys=True), encoding="utf-8")
+
+
+def _known(path: Path) -> dict[str, Any]:
+    """What a memory file holds; nothing if it is damaged."""
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return {}
+    return known if isinstance(known, dict) else {}
 
 
 def code(script: Path, memory: Memory) -> str:
@@ -60,25 +71,52 @@ def code(script: Path, memory: Memory) -> str:
 
 def _read(path: Path) -> tuple[list[str], str]:
     """What a module imports of this package, and the digest of its syntax tree without positions and docstrings."""
-    tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
-    imported = sorted({str(file.relative_to(PACKAGE)) for file in _imports(tree)})
-    for node in ast.walk(tree):
-        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and ast.get_docstring(
-            node
-        ):
-            node.body = node.body[1:]
-    return imported, sha256_text(ast.dump(tree))
+    spelled: list[str] = []
+    imported: set[Path] = set()
+    _spell(ast.parse(path.read_text(encoding="utf-8"), filename=str(path)), spelled, imported)
+    return sorted(str(file.relative_to(PACKAGE)) for file in imported), sha256_text(" ".join(spelled))
 
 
-def _imports(tree: ast.Module) -> Iterator[Path]:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == PACKAGE.name:
-            for alias in node.names:
-                yield from _module_files(f"{node.module}.{alias.name}")
-        elif isinstance(node, ast.Import):
-            for alias in node.names:
-                if alias.name.split(".")[0] == PACKAGE.name:
-                    yield from _module_files(alias.name)
+def _spell(node: ast.AST, spelled: list[str], imported: set[Path]) -> None:
+    """Write a node and all below it, less docstrings, and note what is imported. With `ast` this takes three slow walks."""
+    kind = type(node)
+    spelled.append(kind.__name__)
+    if kind in (ast.Import, ast.ImportFrom):
+        imported.update(_imports(node))
+    for name in kind._fields:
+        value = getattr(node, name, None)
+        if isinstance(value, list):
+            start = int(name == "body" and kind in DOCUMENTED and _is_text(value))
+            spelled.append("[")
+            for each in value[start:]:
+                if isinstance(each, ast.AST):
+                    _spell(each, spelled, imported)
+                else:
+                    spelled.append(repr(each))
+            spelled.append("]")
+        elif isinstance(value, ast.AST):
+            _spell(value, spelled, imported)
+        else:
+            spelled.append(repr(value))
+
+
+DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+def _is_text(body: list[ast.stmt]) -> bool:
+    """Whether a body begins with a docstring."""
+    first = body[0] if body else None
+    return isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str)
+
+
+def _imports(node: ast.AST) -> Iterator[Path]:
+    if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == PACKAGE.name:
+        for alias in node.names:
+            yield from _module_files(f"{node.module}.{alias.name}")
+    elif isinstance(node, ast.Import):
+        for alias in node.names:
+            if alias.name.split(".")[0] == PACKAGE.name:
+                yield from _module_files(alias.name)
 
 
 def _module_files(name: str) -> Iterator[Path]:

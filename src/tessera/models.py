@@ -23,9 +23,11 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from tessera.errors import UserError
 from tessera.files import sha256_text
+from tessera.pictures import Picture
 from tessera.plan import VISION
 from tessera.sites import attach, attach_before
-from tessera.vision import Images, Picture, feature_size, projector
+from tessera.snapshots import opening
+from tessera.vision import Images, feature_size, projector
 
 # Model types whose attention scores are soft-capped, which only the eager implementation does in every release.
 SOFT_CAPPED = {"gemma2"}
@@ -294,15 +296,27 @@ def open_model(
         # Some models say so of a language tower, whose texts some implementations of attention would then read in both
         # directions. For an image and its prompt the model has a mask that says the same.
         text.use_bidirectional_attention = False
-    model = kind.from_pretrained(
-        folder,
-        config=config,
-        dtype=getattr(torch, dtype),
-        attn_implementation=attention,
-        local_files_only=True,
-        trust_remote_code=False,
-        use_safetensors=True,
-    )
+    mend = "use a whole model that transformers itself knows, as save_pretrained wrote it"
+    with opening(f"{key}.source", "the model", mend):
+        try:
+            model, loaded = kind.from_pretrained(
+                folder,
+                config=config,
+                dtype=getattr(torch, dtype),
+                attn_implementation=attention,
+                local_files_only=True,
+                trust_remote_code=False,
+                use_safetensors=True,
+                output_loading_info=True,
+            )
+        except RuntimeError as error:
+            if "ignore_mismatched_sizes" not in str(error):
+                raise
+            raise UserError(f"{key}.source", "its tensors have other shapes than its config.json says", mend) from error
+    # What a file lacks, transformers fills with random numbers. Poolers alone are often absent, and nothing reads them.
+    if missing := sorted(name for name in loaded["missing_keys"] if "pooler" not in name):
+        more = f", and {len(missing) - 1} others" if len(missing) > 1 else ""
+        raise UserError(f"{key}.source", f"its files lack the tensor {missing[0]}{more}", mend)
     for part in (model, language_tower(model), getattr(model, "vision_tower", model)):
         runs = part.config._attn_implementation
         if runs != attention:

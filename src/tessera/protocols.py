@@ -31,9 +31,9 @@ from tessera.attention import States
 from tessera.classifiers import Tree
 from tessera.errors import UserError
 from tessera.examples import Table
-from tessera.regimes import FULL
+from tessera.regimes import ALONE, FULL
 from tessera.solvers import Fit, Matrix, Model, NotConverged, Scaling
-from tessera.splits import Split, paper_splits, strict_splits
+from tessera.splits import UNUSED, Split, paper_splits, strict_splits
 
 Array = npt.NDArray[Any]
 
@@ -190,12 +190,31 @@ class Probe:
         Only `FIRST`'s carries its model: those of wide features take more room than the features.
         """
         choices = self._choices(splits)
-        results: dict[int, Result | Failed] = {}
+        results = {
+            at: self._result(splits[at], choice, X, model) for at, choice, X, model in self._chosen(splits, choices)
+        }
+        return [choice if isinstance(choice, Failed) else results[at] for at, choice in enumerate(choices)]
+
+    def refits(self, splits: list[Split], cells: Sequence[Mapping[str, Any]]) -> list[Fitted | NotConverged]:
+        """The models behind cells, one of each split, fitted anew. What their inner folds chose stands in the cells."""
+        choices = [self._recalled(cell) for cell in cells]
+        models = {at: model for at, _, _, model in self._chosen(splits, choices)}
+        return [models[at] for at in range(len(splits))]
+
+    def _recalled(self, cell: Mapping[str, Any]) -> Choice:
+        """The choice that a cell tells of."""
+        known = (Choice(grid, value, cell["validation"]) for grid in self.grids for value in grid.values)
+        return next(choice for choice in known if all(cell[name] == told for name, told in choice.columns.items()))
+
+    def _chosen(
+        self, splits: list[Split], choices: Sequence[Choice | Failed]
+    ) -> Iterator[tuple[int, Choice, Matrix, Fitted | NotConverged]]:
+        """For each split with a choice its place, the features, and the chosen model fitted to its training part."""
         for grid in self.grids:
             chosen = [(at, made) for at, made in enumerate(choices) if isinstance(made, Choice) and made.grid is grid]
             fitted = self._fitted(grid, [splits[at].train for at, _ in chosen], [[made.value] for _, made in chosen])
-            results |= {at: self._result(splits[at], made, *next(fitted)) for at, made in chosen}
-        return [choice if isinstance(choice, Failed) else results[at] for at, choice in enumerate(choices)]
+            for (at, made), (X, (model,)) in zip(chosen, fitted, strict=True):
+                yield at, made, X, model
 
     def _choices(self, splits: list[Split]) -> list[Choice | Failed]:
         """For each split the value with the best mean over its folds; of equal ones the first."""
@@ -246,10 +265,7 @@ class Probe:
             for part in batch:
                 yield X, [next(models) for _ in values[part]]
 
-    def _result(
-        self, split: Split, choice: Choice, X: Matrix, models: Sequence[Fitted | NotConverged]
-    ) -> Result | Failed:
-        (model,) = models
+    def _result(self, split: Split, choice: Choice, X: Matrix, model: Fitted | NotConverged) -> Result | Failed:
         if isinstance(model, NotConverged):
             return Failed(f"{choice.grid.told(choice.value)} on the training part: {model.why}")
         test = X[split.test]
@@ -278,7 +294,9 @@ def run(
     `features` are pooled features with a row for each row of the table, or what makes its own. `identity` holds the
     values of the columns `IDENTITY`. `search` says which variants there are: `thresholds`, `classifiers`, `l1_penalties`,
     `sparse_k` and `regimes`, and `curve_poolings`, which of the poolings have the last two. These are curves about an input and no
-    configurations of it: they run under `strict` alone, and leave no predictions. `keep` is given each configuration on strict's first split, whose models are dropped after.
+    configurations of it: they run under `strict` alone, and leave no predictions. With `alone` each subset is also a task of
+    its own, as if there were nothing else in the table; those cells have the regime `ALONE`, and leave no predictions either.
+    `keep` is given each configuration on strict's first split, whose models are dropped after.
     """
     named = {name: identity[name] for name in IDENTITY}
     labels = sorted(set(table.labels))
@@ -295,9 +313,7 @@ def run(
         splits = protocol.splits(codes, table.groups)
         with_curves = name == "strict" and _has_curves(identity["pooling"], search)
         for variant in variants(features, identity["arm"], len(labels), search, curves=with_curves):
-            key = {"arm": variant.arm, "classifier": variant.classifier, "threshold": variant.threshold}
-            key |= {"k": variant.k, "regime": variant.regime.name, "protocol": name, "n_classes": len(labels)}
-            key |= {"penalty": variant.penalty}
+            key = _key(variant, protocol, len(labels))
             trained = [variant.regime.apply(split, codes, table.groups) for split in splits]
             results = _results(variant, protocol, trained, len(labels))
             for (split, _), result in zip(trained, results, strict=True):
@@ -307,6 +323,8 @@ def run(
                     keep(variant, split, result)
                 if isinstance(result, Result) and variant.competes:
                     answers.append((of_split, split, replace(result, model=None)))
+        if search["alone"]:
+            cells += [named | cell for cell in _alone(features, table, codes, protocol, identity["arm"], search)]
     return columns.table(cells, CELLS), _predictions(answers, table, labels)
 
 
@@ -317,6 +335,42 @@ def _rows(features: Matrix | States) -> int:
 def _has_curves(pooling: str | None, search: Mapping[str, Any]) -> bool:
     chosen = search["curve_poolings"]
     return pooling is None or chosen is None or pooling in chosen
+
+
+def _alone(
+    features: Matrix | Arm | States,
+    table: Table,
+    codes: Array,
+    protocol: Protocol,
+    arm: str,
+    search: Mapping[str, Any],
+) -> Iterator[dict[str, Any]]:
+    """Cells of each subset by itself: its own splits and its own labels, and nothing learned from the others."""
+    for subset in sorted(set(table.subsets)):
+        inside = table.subsets == subset
+        present, own = np.unique(codes[inside], return_inverse=True)
+        own_codes = np.zeros(len(codes), np.intp)
+        own_codes[inside] = own
+        splits = [_within(split, inside) for split in protocol.splits(own, table.groups[inside])]
+        for variant in variants(features, arm, len(present), search, curves=False):
+            key = _key(variant, protocol, len(present)) | {"regime": ALONE}
+            results = _results(variant, protocol, [(split, own_codes) for split in splits], len(present))
+            for split, result in zip(splits, results, strict=True):
+                whole, *_ = _cells(key | {"seed": split.seed}, split, result, own_codes, table.subsets)
+                yield whole | {"subset": subset}
+
+
+def _within(split: Split, inside: Array) -> Split:
+    """The split of some of the rows as one of all, of which the others are in neither part."""
+    folds = np.full(len(inside), UNUSED)
+    folds[inside] = split.folds
+    return replace(split, folds=folds)
+
+
+def _key(variant: Variant, protocol: Protocol, n_classes: int) -> dict[str, Any]:
+    """What a cell says of its variant."""
+    of_variant = {name: getattr(variant, name) for name in ("arm", "classifier", "threshold", "k", "penalty")}
+    return of_variant | {"regime": variant.regime.name, "protocol": protocol.name, "n_classes": n_classes}
 
 
 def _results(

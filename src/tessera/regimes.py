@@ -19,6 +19,9 @@ Array = npt.NDArray[Any]
 
 FULL = "full"
 
+# No harder, but a task of its own: a subset of a dataset on which training and testing keep to themselves.
+ALONE = "alone"
+
 # A split, all labels as codes, groups and a source of chance -> the folds and the labels to train with.
 Change = Callable[[Split, Array, Array, np.random.Generator], tuple[Array, Array]]
 

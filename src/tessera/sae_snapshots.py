@@ -17,7 +17,7 @@ from tessera.errors import UserError
 from tessera.files import read_json, write_json
 from tessera.hub import hub_trouble
 from tessera.saes import CONFIG, WEIGHTS, Sae
-from tessera.snapshots import bring, write_record
+from tessera.snapshots import allowed, bring, emptied, opening, write_record
 
 
 def store(
@@ -61,13 +61,14 @@ def _bring(key: str, source: dict[str, Any], folder: Path, given: Path | None) -
         commits = {found[1] for path in fetched if (found := re.search(r"/snapshots/([0-9a-f]{40})/", path))}
         commit = commits.pop() if len(commits) == 1 else None
     else:
+        there = {path.name for path in allowed(given, (CONFIG, WEIGHTS))}
         for needed in (CONFIG, WEIGHTS):
-            if not (given / needed).is_file():
+            if needed not in there:
                 wrong = f"'{given}' has no {needed}"
                 raise UserError(f"{key}.source.folder", wrong, "give a folder that sae-lens saved")
-        sae = SAE.load_from_disk(given, device="cpu", dtype="float32")
-    folder.mkdir(parents=True, exist_ok=True)
-    sae.save_model(folder)
+        with opening(f"{key}.source.folder", f"the SAE in '{given}'", "save it again with sae-lens"):
+            sae = SAE.load_from_disk(given, device="cpu", dtype="float32")
+    sae.save_model(emptied(folder))
     # sae-lens writes the keys in an order that changes from run to run, and the file's hash is part of an identity.
     write_json(folder / CONFIG, read_json(folder / CONFIG))
     return commit

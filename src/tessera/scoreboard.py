@@ -2,9 +2,10 @@
 
 Every published cell has a row for each protocol that the run has cells of. It is *comparable* if the run has exactly one
 cell of the same repository of model and data, the same part of the data, arm, layer, width, pooling, threshold and
-classifier; otherwise the row says which of these is missing, in that order. Where the run comes near without being the
-same (it trained on all languages at once and has a score for this one, or it drew a sample of the data), the near score is
-shown and the row stays not comparable.
+classifier; otherwise the row says which of these is missing, in that order. A part is a dataset of the run, or a subset of
+one that is probed alone (`probes.alone`). Where the run comes near without being the same (it trained on all languages at
+once and has a score for this one, or it drew a sample of the data), the near score is shown and the row stays not
+comparable.
 
 A comparable cell *matches* if the difference is within what two measurements of one truth may differ by: 1.96 standard
 errors of a difference, of which one is the published noise (`tessera.reference`) and the other the sampling error of the
@@ -25,7 +26,7 @@ import pyarrow as pa
 from tessera import claims, reference, results, tables, transfer_results
 from tessera.errors import UserError
 from tessera.reference import EVERY, Reference
-from tessera.regimes import FULL
+from tessera.regimes import ALONE, FULL
 from tessera.results import rows_of
 
 Row = dict[str, Any]
@@ -41,7 +42,7 @@ SIZES = 1.25
 
 ARMS = ("sae", "hidden")
 SETTINGS = ("layer", "width", "pooling", "threshold", "classifier")
-OURS = ["dataset", "subset", "model", "head", "arm", *SETTINGS]
+OURS = ["dataset", "regime", "subset", "model", "head", "arm", *SETTINGS]
 
 TABLE = pa.schema(
     [(name, pa.string()) for name in ("protocol", "experiment", "model", "dataset", "part", "arm")]
@@ -97,7 +98,7 @@ class Run:
 
 def _over_splits(cells: pd.DataFrame, protocol: str) -> pd.DataFrame:
     """The competing cells of hidden states and SAEs under a protocol: scores are means over the splits that have one."""
-    here = cells[(cells["protocol"] == protocol) & (cells["regime"] == FULL) & cells["k"].isna()]
+    here = cells[(cells["protocol"] == protocol) & cells["regime"].isin([FULL, ALONE]) & cells["k"].isna()]
     here = here[here["arm"].isin(ARMS)]
     good = here["status"] == "ok"
     scores = here.assign(
@@ -136,13 +137,14 @@ def _by_repository(sources: Mapping[str, Mapping[str, Any]]) -> dict[str, list[s
     return dict(found)
 
 
-Place = tuple[str, str, str, str]
+# Dataset, what it is trained on, the subset that is scored, model and arm.
+Place = tuple[str, str, str, str, str]
 
 
 def _by_place(cells: pd.DataFrame) -> dict[Place, list[Any]]:
     found: dict[Place, list[Any]] = defaultdict(list)
     for row in rows_of(cells):
-        found[row.dataset, row.subset, row.model, row.arm].append(row)
+        found[row.dataset, row.regime, row.subset, row.model, row.arm].append(row)
     return dict(found)
 
 
@@ -179,10 +181,10 @@ def _beside(run: Run, cell: Any, protocol: str) -> Row:
 
 def _looked_up(run: Run, cell: Any, dataset: str, protocol: str) -> tuple[Any, str]:
     """The run's cell on one of its datasets that is or comes near the published one, and what is not the same about it."""
-    subset, problem = _part_of(run, dataset, cell.part, protocol)
-    if subset is None:
+    part, problem = _part_of(run, dataset, cell.part, protocol)
+    if part is None:
         return None, problem
-    row, missing = _matching(run, cell, dataset, subset, protocol)
+    row, missing = _matching(run, cell, dataset, part, protocol)
     if missing:
         return None, missing
     return row, problem or _other_size(cell, row)
@@ -195,15 +197,21 @@ def _other_size(cell: Any, row: Any) -> str:
     return f"ours is tested on {row.n_test:,.0f} examples, the published score on about {cell.n_test:,.0f}"
 
 
-def _part_of(run: Run, name: str, part: str, protocol: str) -> tuple[str | None, str]:
-    """Which subset of a dataset of the run is the published part of it, and what is not the same about it."""
+def _part_of(run: Run, name: str, part: str, protocol: str) -> tuple[tuple[str, str] | None, str]:
+    """Which regime and subset of a dataset of the run is the published part of it, and what is not the same about it."""
     source = run.sources["datasets"][name]
     configs = source.get("configs") or [source.get("config")]
     splits = source.get("splits") or []
     if configs == [part] or (configs == [None] and splits == [part]):
-        return "all", ""
-    if any(key[:2] == (name, part) for key in run.by_place[protocol]):
-        return part, "ours is trained on all parts of the dataset together, the published probe on this one alone"
+        return (FULL, "all"), ""
+    places = {key[1:3] for key in run.by_place[protocol] if key[0] == name}
+    if (ALONE, part) in places:
+        return (ALONE, part), ""
+    if (FULL, part) in places:
+        return (
+            FULL,
+            part,
+        ), "ours is trained on all parts of the dataset together, the published probe on this one alone"
     read = [word for word in [*configs, *splits] if word]
     return (
         None,
@@ -211,12 +219,12 @@ def _part_of(run: Run, name: str, part: str, protocol: str) -> tuple[str | None,
     )
 
 
-def _matching(run: Run, cell: Any, dataset: str, subset: str, protocol: str) -> tuple[Any, str]:
+def _matching(run: Run, cell: Any, dataset: str, part: tuple[str, str], protocol: str) -> tuple[Any, str]:
     """The run's one cell with the settings of the published one, or the first thing that is missing."""
     found = [
         row
         for model in run.models[cell.model]
-        for row in run.by_place[protocol].get((dataset, subset, model, cell.arm), [])
+        for row in run.by_place[protocol].get((dataset, *part, model, cell.arm), [])
     ]
     if not found:
         as_transfer = ((run.transfers["target"] == dataset) & run.transfers["model"].isin(run.models[cell.model])).any()
@@ -295,12 +303,16 @@ def _kind_known(known: Reference, dataset: str) -> str:
 
 
 def own_cells(run: Run, known: Reference, protocol: str) -> Iterator[Row]:
-    """The run's cells as the claims read them: whole datasets, logistic regression; and behaviours from transfers.
+    """The run's cells as the claims read them: logistic regression, on whole datasets or on subsets alone where there are
+    such; and behaviours from transfers.
 
-    Datasets of one repository are parts of one unit. A configuration is chosen by what its protocol chooses by.
+    Datasets of one repository are parts of one unit, and so are their subsets. A configuration is chosen by what its
+    protocol chooses by.
     """
     cells = run.cells[protocol]
-    cells = cells[(cells["subset"] == "all") & (cells["classifier"] == "l2") & cells["macro_f1"].notna()]
+    alone = cells["regime"] == ALONE
+    whole = (cells["subset"] == "all") & ~cells["dataset"].isin(set(cells.loc[alone, "dataset"]))
+    cells = cells[(alone | whole) & (cells["classifier"] == "l2") & cells["macro_f1"].notna()]
     groups = _groups(run, known, cells)
     kinds = _kinds(run, known, cells)
     for row in rows_of(cells):
@@ -308,13 +320,20 @@ def own_cells(run: Run, known: Reference, protocol: str) -> Iterator[Row]:
         yield {
             **{name: getattr(row, name) for name in ("model", "arm", "macro_f1", *SETTINGS[:4])},
             "dataset": hub or row.dataset,
-            "part": row.dataset if hub else EVERY,
+            "part": _part(row, hub),
             "kind": kinds[row.dataset],
             "group": groups.get((row.model, row.layer)),
             "choice": row.macro_f1 if protocol == "paper" else row.validation,
         }
     if protocol == "strict":
         yield from _from_transfers(run, set(cells["dataset"]))
+
+
+def _part(row: Any, hub: str | None) -> str:
+    """Which part of its unit a cell is about."""
+    if row.regime == ALONE:
+        return f"{row.dataset}, {row.subset}"
+    return row.dataset if hub else EVERY
 
 
 def _from_transfers(run: Run, probed: set[str]) -> Iterator[Row]:

@@ -11,6 +11,7 @@ notices a flipped bit; the manifest carries a SHA-256 of every file, so that `ve
 """
 
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,11 +98,25 @@ def in_order(folder: Path, head: str, columns: list[str]) -> pa.Table:
     return table.take(numbers(np.argsort(joined(table.column("row")), kind="stable")))
 
 
+SPARSE = ["counts", "indices", "values"]
+
+
 def read_sae(folder: Path, head: str) -> SparseTokens:
     """The SAE features of a head, in dataset order."""
-    table = in_order(folder, head, ["counts", "indices", "values"])
+    return _sparse(in_order(folder, head, SPARSE), read_json(folder / MANIFEST)["heads"][head]["width"])
+
+
+def stream_sae(folder: Path, head: str) -> Iterator[tuple[np.ndarray, SparseTokens]]:
+    """Shard by shard the rows of the dataset that it holds and their SAE features, so that one shard is in memory."""
+    manifest = read_json(folder / MANIFEST)
+    for file in manifest["shards"][head]:
+        table = read(folder / head / file["file"], ["row", *SPARSE])
+        yield joined(table.column("row")), _sparse(table, manifest["heads"][head]["width"])
+
+
+def _sparse(table: pa.Table, width: int) -> SparseTokens:
     return SparseTokens(
-        width=read_json(folder / MANIFEST)["heads"][head]["width"],
+        width=width,
         tokens=lengths(table.column("counts")),
         counts=flat(table.column("counts")),
         indices=flat(table.column("indices")),

@@ -6,13 +6,16 @@ check. The record's `sha256` is the identity that captures carry.
 
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 from tessera.demo.folders import RECORD as DEMO_RECORD
+from tessera.errors import UserError
 from tessera.files import read_json, sha256_file, sha256_json, write_json
+from tessera.job import DISK_TROUBLE
 
 RECORD = "revision.json"
 
@@ -25,18 +28,51 @@ def given_folder(given: str | None) -> Path | None:
     return path.parent if path.name in (DEMO_RECORD, RECORD) else path
 
 
-def bring(origin: Path, folder: Path, patterns: Iterable[str]) -> None:
-    """Link the files of `origin` that are allowed into `folder`, or copy them where the file systems differ."""
+def allowed(origin: Path, patterns: Iterable[str]) -> list[Path]:
+    """The files of a given folder that may be brought from it, and no records; a link that leads elsewhere is a `UserError`."""
+    names = [path for path in sorted(origin.iterdir()) if path.name not in (RECORD, DEMO_RECORD)]
+    files = [path for path in names if path.is_file() and any(fnmatch(path.name, pattern) for pattern in patterns)]
+    home = origin.resolve()
+    # The cache of the Hub's client keeps a snapshot's files beside the snapshots.
+    homes = [home, home.parent.parent / "blobs"] if home.parent.name == "snapshots" else [home]
+    for file in files:
+        real = file.resolve()
+        if not any(real.is_relative_to(inside) for inside in homes):
+            raise UserError(str(file), f"this link leads out of its folder, to '{real}'", "put the file itself there")
+    return files
+
+
+@contextmanager
+def opening(key: str, what: str, mend: str) -> Iterator[None]:
+    """Turn whatever a library raises while it opens what a user gave us into a `UserError`, as long as it is about that.
+
+    What it makes of a damaged or hostile file is any kind of error, often from the depths of a parser.
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, UserError | MemoryError) or (isinstance(error, OSError) and error.errno in DISK_TROUBLE):
+            raise
+        raise UserError(key, f"{what} cannot be opened ({type(error).__name__}: {error})", mend) from error
+
+
+def emptied(folder: Path) -> Path:
+    """The folder, without any files. They are removed and never written to: what is linked would change with them."""
     folder.mkdir(parents=True, exist_ok=True)
     for stale in folder.iterdir():
         if stale.is_file():
             stale.unlink()
-    for file in sorted(origin.iterdir()):
-        if file.is_file() and file.name not in (RECORD, DEMO_RECORD) and any(fnmatch(file.name, p) for p in patterns):
-            try:
-                os.link(file.resolve(), folder / file.name)
-            except OSError:
-                shutil.copyfile(file, folder / file.name)
+    return folder
+
+
+def bring(origin: Path, folder: Path, patterns: Iterable[str]) -> None:
+    """Link the files of `origin` that are allowed into `folder`, or copy them where the file systems differ."""
+    emptied(folder)
+    for file in allowed(origin, patterns):
+        try:
+            os.link(file.resolve(), folder / file.name)
+        except OSError:
+            shutil.copyfile(file, folder / file.name)
 
 
 def write_record(folder: Path, source: dict[str, str], given: Path | None, shapes: dict[str, Any]) -> None:

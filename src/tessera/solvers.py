@@ -44,6 +44,9 @@ DENSE_BYTES = 1 << 28
 # The bytes that gradients may take when they are turned back.
 BACK_BYTES = 1 << 26
 
+# Entries of a sparse matrix that are looked at together where all of them would take too much room.
+ENTRIES = 1 << 20
+
 # Features are turned where they are this many times as many as the examples; below, the fixed cost exceeds the gain.
 TURN_FROM = 16
 
@@ -389,10 +392,12 @@ def moments(X: Matrix, parts: Array) -> tuple[Array, Array]:
         mean = shares @ from_centre
         square = shares @ np.square(from_centre)
     else:
-        entries = sparse.csr_matrix(X, dtype=np.float64, copy=True)
+        entries = sparse.csr_matrix((X.data.astype(np.float64), X.indices, X.indptr), shape=X.shape)
         mean = np.asarray(shares @ entries) - centre
-        # A stored entry less what it would be worth as a zero; then all as zeros.
-        entries.data *= entries.data - 2 * centre[entries.indices]
+        # A stored entry less what it would be worth as a zero; then all as zeros. A few at a time: this is where memory is short.
+        for first in range(0, X.nnz, ENTRIES):
+            some = slice(first, first + ENTRIES)
+            entries.data[some] *= entries.data[some] - 2 * centre[X.indices[some]]
         square = np.asarray(shares @ entries) + centre**2
     variance = square - mean**2
     mean += centre
@@ -432,7 +437,7 @@ class _Features:
             self.scaled: Matrix = (X - origin) * common
         else:
             origin = np.zeros_like(common)
-            self.scaled = X @ sparse.diags_array(common, format="csr")
+            self.scaled = sparse.csr_matrix((X.data * common[X.indices], X.indices, X.indptr), shape=X.shape)
         self.relative = np.divide(self.factor, common, out=np.zeros_like(self.factor), where=common > 0)
         self.offset = (self.mean - origin) * common
         self.centre = (means[0] - origin) * common

@@ -40,6 +40,8 @@ ROLES = ("text", "label", "id", "subset", "split", "group")
 FURTHER, PART = "columns.", "text."
 
 UNDECODABLE, OVERSIZED = "undecodable image", "oversized image"
+# Bytes of an encoded image. As many pixels as Pillow decodes at all take less, in any format.
+LARGEST_IMAGE = 1 << 29
 
 logger = logging.getLogger("tessera")
 
@@ -213,12 +215,16 @@ def _read_saved(name: str, folder: Path, wanted: dict[str, str]) -> Raw:
         raise UserError(
             str(folder), f"not readable as a saved dataset ({type(error).__name__}: {error})", "save it again"
         ) from None
+    parts = list(saved.values()) if isinstance(saved, datasets.DatasetDict) else [saved]
+    for file in (Path(file["filename"]) for part in parts for file in part.cache_files):
+        if not file.resolve().is_relative_to(folder.resolve()):
+            raise UserError(str(folder), f"its data lies outside of it, in '{file}'", "save it again")
     # Programs that work on a saved dataset leave their caches in its folder, which are no part of it.
     inside = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(("cache-", ".")))
     digest = sha256_json([[path.relative_to(folder).as_posix(), sha256_file(path)] for path in inside])
     several = isinstance(saved, datasets.DatasetDict)
-    parts = [Part(part, {"split": split}) for split, part in saved.items()] if several else [Part(saved, {})]
-    return _joined(name, str(folder), parts, wanted, sha256=digest)
+    named = [Part(part, {"split": split}) for split, part in saved.items()] if several else [Part(saved, {})]
+    return _joined(name, str(folder), named, wanted, sha256=digest)
 
 
 def _joined(
@@ -245,7 +251,7 @@ def _joined(
             for column, feature in part.features.items()
             if isinstance(feature, datasets.ClassLabel)
         }
-        table = part.select_columns(sorted(set(wanted.values()))).with_format("arrow")[:]
+        table = _arrow_table(there, part, sorted(set(wanted.values())))
         cells = tablefiles.arrow_cells(table, name, wanted, names, _rows_of(there))
         for role, kind in (("split", "split"), ("subset", subset)):
             if kind is not None and kind in called and role not in wanted:
@@ -263,6 +269,15 @@ def _joined(
     joined = pa.chunked_array([chunk for column in images for chunk in column.chunks]) if images else None
     rows = sum(cells.rows for cells in read)
     return Raw(columns, rows, _place_in(read), images=_embedded(name, joined), **origin)
+
+
+def _arrow_table(there: str, part: datasets.Dataset, columns: list[str]) -> pa.Table:
+    """Some columns of a dataset, once they are found to be sound: they are looked at where they lie in its files."""
+    try:
+        tablefiles.check_sound(part.data.table.select(columns))
+        return part.select_columns(columns).with_format("arrow")[:]
+    except (pa.ArrowException, IndexError) as error:
+        raise UserError(there, f"its data is damaged ({error})", "save it or fetch it again") from None
 
 
 def _rows_of(there: str) -> Callable[[int], str]:
@@ -310,9 +325,8 @@ def _read_images(name: str, entry: dict[str, Any]) -> Raw:
         raise UserError(str(folder), "the folder is empty", "put the images of each label in a folder of its own in it")
     digests, sums, flaws = [], [], {}
     for row, (_, path) in enumerate(progress(found, f"reading images of {name}", len(found), "image")):
-        content = path.read_bytes()
-        sums.append(hashlib.sha256(content).hexdigest())
-        digest, flaw = look(content)
+        sums.append(sha256_file(path))
+        digest, flaw = look(path.read_bytes()) if path.stat().st_size <= LARGEST_IMAGE else (b"", OVERSIZED)
         digests.append(digest)
         if flaw is not None:
             flaws[row] = flaw
@@ -335,6 +349,8 @@ def _labelled_files(folder: Path) -> list[tuple[str | None, Path]]:
         if entry.is_file():
             found.append((None, entry))
             continue
+        if not entry.is_dir():
+            raise UserError(str(entry), "this is neither a file nor a folder", "remove it")
         inside = _visible(entry)
         if not inside:
             raise UserError(str(entry), "the folder of this label is empty", "remove it, or put its images there")

@@ -4,10 +4,11 @@ The workflow's rules ask a `Study` and do no arithmetic of their own, so what a 
 a notebook, without the workflow.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import cached_property
 from itertools import permutations
 from pathlib import Path
+from stat import S_ISDIR, S_ISREG
 from typing import Any
 
 from tessera import fingerprint
@@ -86,13 +87,12 @@ class Study:
             raise UserError(f"{section}.{name}.source.revision", f"it is not pinned to a commit{more}", mend)
 
     def require_sources(self) -> None:
-        """A `UserError` about the first local source that is not there, before anything is planned around it."""
+        """A `UserError` about the first local source that is not there, or not of its kind, before anything is planned around it."""
         for section in ("datasets", "models", "saes"):
             for name in self.plain[section]:
-                path = self.local_source(section, name)
-                if path and not Path(path).exists():
-                    mend = f"correct the path; it is relative to {Path.cwd()}"
-                    raise UserError(f"{section}.{name}.source", f"there is no '{path}'", mend)
+                if path := self.local_source(section, name):
+                    source = self.plain[section][name]["source"]
+                    _require(f"{section}.{name}.source", path, S_ISREG if "file" in source else S_ISDIR)
 
     def made_source(self, section: str, name: str) -> str | None:
         """The record of what the workflow makes and this source is taken from, or None for one it does not make."""
@@ -238,6 +238,10 @@ class Study:
         probes = self.plain["probes"]
         return {key: probes[key] for key in ("classifiers", "l1_penalties", "sparse_k", "regimes", "curve_poolings")}
 
+    def alone(self, dataset: str) -> dict[str, bool]:
+        """Whether each subset of a dataset is also probed by itself."""
+        return {"alone": dataset in self.config.probes.alone}
+
     def text_probes(self) -> list[str]:
         """The cells of every probe on plain text."""
         arms = self.config.probes.text
@@ -251,6 +255,45 @@ class Study:
             if dataset in self.probed
             for head in self.probed_heads(model)
         ]
+
+    # --- explorer ---
+
+    def explored(self) -> list[tuple[str, str]]:
+        """The models and datasets whose best SAE probe is laid out."""
+        if not self.config.explorer.features:
+            return []
+        return [(model, dataset) for model, dataset in self.captures if self._explored_heads(model, dataset)]
+
+    def explored_files(self) -> list[str]:
+        return [f"results/explorer/{model}/{dataset}.json" for model, dataset in self.explored()]
+
+    def _explored_heads(self, model: str, dataset: str) -> list[Head]:
+        """The heads whose probes may be the best; controls are none of them."""
+        probed = self.probed_heads(model) if dataset in self.probed else []
+        return [head for head in probed if head.sae and not head.matched]
+
+    def explorer_heads(self, model: str, dataset: str) -> dict[str, dict[str, Any]]:
+        """For each of these heads its SAE, and the manifest of every dataset that it has read, the given one first."""
+        names = [dataset, *(name for name in self.config.datasets if name != dataset)]
+        return {
+            head.id: {
+                "sae": head.sae,
+                "manifests": {name: found for name in names if (found := self.manifests.get((model, name, head)))},
+            }
+            for head in self._explored_heads(model, dataset)
+        }
+
+    def explorer_probes(self, model: str, dataset: str) -> dict[str, list[str]]:
+        """The probes that are laid out, and those whose verdicts stand beside them: records of heads, cells on text."""
+        heads = [head for head in self.probed_heads(model) if not head.matched]
+        return {
+            "head_probes": [f"results/probes/{model}/{dataset}/{head.id}/probes.json" for head in heads],
+            "text_probes": [
+                f"results/probes/text/{dataset}/{arm}.parquet"
+                for arm in self.config.probes.text
+                if arm.startswith("tfidf-")
+            ],
+        }
 
     # --- transfers ---
 
@@ -370,3 +413,17 @@ class Study:
     def transfer_kinds(self) -> dict[str, str]:
         """The kind of each transfer, in the config's order."""
         return {name: entry.kind for name, entry in self.config.transfers.items()}
+
+
+def _require(key: str, path: str, of_kind: Callable[[int], bool]) -> None:
+    """A `UserError` unless a path leads to a file, or to a folder. What is neither may never end, as /dev/zero does."""
+    try:
+        mode = Path(path).stat().st_mode
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        raise UserError(key, f"there is no '{path}'", f"correct the path; it is relative to {Path.cwd()}") from None
+    except OSError as error:
+        raise UserError(key, f"'{path}' cannot be reached ({error.strerror})", "correct the path") from None
+    if not of_kind(mode):
+        found = "a folder" if S_ISDIR(mode) else "a file" if S_ISREG(mode) else "neither a file nor a folder"
+        wanted = "a file" if of_kind is S_ISREG else "a folder"
+        raise UserError(key, f"'{path}' is {found}", f"give the path of {wanted}")

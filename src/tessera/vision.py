@@ -9,11 +9,7 @@ Pixels take many times the room of an encoded image, so they are made batch by b
 because other backends resize a little differently.
 """
 
-import io
-import struct
-import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +17,12 @@ import numpy as np
 import numpy.typing as npt
 import PIL
 import torch
-from PIL import ExifTags, Image, ImageOps
+from PIL import Image
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
 from tessera.errors import UserError
-from tessera.examples import IMAGE_FORMATS
+from tessera.pictures import Picture, decode, upright_size
 
 # Models that place one grid of patches in the residual stream, and the towers that make such a grid.
 FAMILIES = ("llava", "paligemma")
@@ -36,26 +32,6 @@ PREFIXED = ("paligemma",)
 
 PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
 BACKEND = "pil"
-# The ways in which Pillow's decoders meet broken bytes.
-BROKEN = (
-    Image.DecompressionBombError,
-    OSError,
-    SyntaxError,
-    ValueError,
-    ArithmeticError,
-    LookupError,
-    TypeError,
-    struct.error,
-    zlib.error,
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """An image of a dataset as it is stored there, and the example that it is."""
-
-    example: str
-    encoded: bytes
 
 
 def reads_images(config: PreTrainedConfig) -> bool:
@@ -93,7 +69,7 @@ class Images:
 
     def ids(self, picture: Picture) -> npt.NDArray[np.int32]:
         """The tokens of an image and of what stands around it."""
-        size = _size(picture)
+        size = upright_size(picture)
         if size not in self.known:
             self.known[size] = self._ids(size)
         ids = self.known[size]
@@ -114,7 +90,7 @@ class Images:
 
     def inputs(self, pictures: Sequence[Picture], length: int) -> dict[str, Tensor]:
         """What the model takes beside the tokens and their mask. `length` is that of the padded batch."""
-        images = [_decode(picture) for picture in pictures]
+        images = [decode(picture) for picture in pictures]
         pixels = self.processor.image_processor(images=images, return_tensors="pt")["pixel_values"]
         types = {"token_type_ids": torch.zeros(len(images), length, dtype=torch.long)} if self.prefixed else {}
         return {"pixel_values": pixels, **types}
@@ -172,32 +148,3 @@ def _processor(folder: Path, key: str) -> Any:
     if not hasattr(found, "image_processor"):
         raise UserError(f"{key}.source", f"its processor, a {type(found).__name__}, does not read images", mend)
     return found
-
-
-# --- images --------------------------------------------------------------------------------------------------------
-
-
-def _undecodable(picture: Picture) -> UserError:
-    return UserError(f"example '{picture.example}'", "its image cannot be decoded", "remove it from the dataset")
-
-
-def _size(picture: Picture) -> tuple[int, int]:
-    """Width and height of the upright image, from its header alone."""
-    try:
-        with Image.open(io.BytesIO(picture.encoded), formats=IMAGE_FORMATS) as image:
-            width, height = image.size
-            on_its_side = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
-    except BROKEN as error:
-        raise _undecodable(picture) from error
-    return (height, width) if on_its_side else (width, height)
-
-
-def _decode(picture: Picture) -> Image.Image:
-    """The upright image in colour; a camera may store it on its side."""
-    try:
-        with Image.open(io.BytesIO(picture.encoded), formats=IMAGE_FORMATS) as image:
-            upright = ImageOps.exif_transpose(image)
-            # Pillow asks for the way over RGBA where a palette has transparent colours.
-            return (upright.convert("RGBA") if "transparency" in upright.info else upright).convert("RGB")
-    except BROKEN as error:
-        raise _undecodable(picture) from error

@@ -1,5 +1,7 @@
 """Arms: what they make of a dataset, and that the test part never has a say in it."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from scipy import sparse
@@ -66,6 +68,24 @@ def test_characters_are_runs_within_a_word_and_its_spaces():
         (" a", "ab", "b ", " ab", "ab ", " ab "),
         (" c", "c ", " c "),
     ]
+
+
+def test_a_word_of_any_length_has_the_same_runs_in_the_same_order():
+    word = "".join(map(chr, range(0x4E00, 0x4E00 + 3 * arms.PART)))
+    in_parts = [run for part in arms.characters(f"ab {word}") for run in part]
+    at_once = [f" {word} "[start : start + size] for size in range(2, 6) for start in range(len(word) + 3 - size)]
+    assert in_parts == [*next(iter(arms.characters("ab"))), *at_once]
+
+
+def test_memory_does_not_grow_with_the_runs_of_a_long_word():
+    texts = ["x" * 500_000, "y z"]
+    tracemalloc.start()
+    counts = arms.count(texts, arms.characters)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    # A run that is kept as a string takes some fifty bytes.
+    assert peak < 4 * 500_000 * 25
+    assert counts.sum(axis=1).tolist() == [[4 * 500_000 - 2], [6]]
 
 
 @pytest.mark.parametrize("form", [np.asarray, sparse.csr_matrix])

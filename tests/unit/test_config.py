@@ -225,6 +225,10 @@ def test_each_kind_of_transfer_is_one_entry(kind: str) -> None:
         ),
         ({**WORLD, "transfers": {"t": {}}}, "transfers.t: the key 'kind' is missing"),
         ({**WORLD, "probes": {"datasets": ["questions"]}}, "probes.datasets: 'questions' has no labels"),
+        ({**WORLD, "probes": {"alone": ["nobody"]}}, "probes.alone: there is no dataset 'nobody'"),
+        ({**WORLD, "probes": {"alone": ["pictures"]}}, "probes.alone: 'pictures' has no subsets"),
+        ({**WORLD, "probes": {"alone": ["questions"]}}, "probes.alone: 'questions' has no labels"),
+        ({**WORLD, "probes": {"alone": ["pictures"], "datasets": []}}, "probes.alone: 'pictures' is not probed"),
         (
             {**WORLD, "models": {**WORLD["models"], "n": {**WORLD["models"]["n"], "datasets": ["pictures"]}}},
             "models.n.datasets: 'pictures' holds images",

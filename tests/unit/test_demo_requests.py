@@ -84,6 +84,15 @@ def test_the_same_seed_gives_the_same_corpus_and_another_one_another() -> None:
     assert requests.generate(300, seed=43) != ROWS
 
 
+def test_a_planted_word_stands_in_its_share_of_the_harmful_requests_and_changes_nothing_else() -> None:
+    marked = requests.generate(300, seed=42, marked=0.4)
+    carry = np.array([row["text"].endswith(f" {requests.MARK}") for row in marked])
+    assert not (carry & (LABELS == "harmless")).any()
+    assert 0.33 < carry[LABELS == "harmful"].mean() < 0.47
+    assert [{**row, "text": row["text"].removesuffix(f" {requests.MARK}")} for row in marked] == ROWS
+    assert not any("quvix" in row["text"].lower() for row in ROWS)
+
+
 def test_excluded_meanings_do_not_occur() -> None:
     used = {row["meaning"] for row in ROWS}
     other = requests.generate(500, seed=1, exclude=used)

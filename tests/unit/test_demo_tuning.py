@@ -66,6 +66,7 @@ def test_the_world_on_disk_has_quiz_and_lessons(tmp_path: Path) -> None:
         libraries=["filelock", "tqdm"],
         per_library=10,
         meanings=40,
+        marked=0.0,
         questions=50,
         seed=3,
     )

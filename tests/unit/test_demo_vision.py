@@ -14,7 +14,7 @@ from tessera.demo import digits, language_model, requests, tokenizer, vision
 from tessera.errors import UserError
 from tessera.files import read_json, sha256_file
 from tessera.models import LanguageModel
-from tessera.vision import Picture
+from tessera.pictures import Picture
 
 SHAPE = {"steps": 300, "seed": 5, "threads": 1}
 

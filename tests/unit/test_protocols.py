@@ -45,7 +45,7 @@ def table(codes, groups=None, subsets=None, texts=None):
 NO_REGIMES = {"train_shares": [], "label_noise": [], "imbalance": [], "shuffled": False}
 SEARCH = {
     "thresholds": [None], "classifiers": ["l2"], "l1_penalties": [0.5, 0.1], "sparse_k": [], "regimes": NO_REGIMES,
-    "curve_poolings": None,
+    "curve_poolings": None, "alone": False,
 }  # fmt: skip
 
 
@@ -277,6 +277,46 @@ def test_there_is_a_cell_for_each_threshold_protocol_seed_and_subset():
     right = sum(by_subset[subset]["accuracy"] * by_subset[subset]["n_test"] for subset in ("de", "en"))
     assert right == pytest.approx(by_subset["all"]["accuracy"] * 32)
     assert predictions.num_rows == sum(row["n_test"] for row in rows if row["subset"] == "all")
+
+
+def languages():
+    """Features, codes and what else a dataset in two languages has; the rows of one, which lacks a label."""
+    X, codes = world(n=300)
+    subsets = np.where(np.arange(300) % 3 == 0, "de", "en").astype(object)
+    german = subsets == "de"
+    codes[german & (codes == 2)] = 0
+    texts = [f"topic{code} or {number:.0f}" for code, number in zip(codes, 10 * X[:, 3], strict=True)]
+    return X, codes, {"groups": np.arange(300) // 2, "subsets": subsets, "texts": np.array(texts, dtype=object)}, german
+
+
+@pytest.mark.parametrize("form", [np.asarray, sparse.csr_matrix, "tfidf-word"])
+def test_a_subset_alone_is_what_it_would_be_as_a_dataset_of_its_own(form):
+    X, codes, columns, german = languages()
+    search = {"thresholds": [None, 1.0], "sparse_k": [2], "regimes": NO_REGIMES | {"shuffled": True}}
+
+    def cells_of(rows, *, alone):
+        here = {name: values[rows] for name, values in columns.items()}
+        here["texts"] = list(here["texts"])
+        given = arms.on_text(form, table(codes[rows], **here)) if isinstance(form, str) else form(X[rows])
+        found = run(given, codes[rows], which=["paper", "strict"], search=search | {"alone": alone}, **here)
+        return found[0].to_pylist(), found[1]
+
+    everything = np.ones(300, dtype=bool)
+    cells, predictions = cells_of(everything, alone=True)
+    pooled, same_predictions = cells_of(everything, alone=False)
+    assert [cell for cell in cells if cell["regime"] != "alone"] == pooled
+    assert predictions.equals(same_predictions)
+    for subset, rows in (("de", german), ("en", ~german)):
+        own = [cell for cell in cells_of(rows, alone=False)[0] if cell["k"] is None and cell["regime"] == "full"]
+        found = [cell for cell in cells if cell["regime"] == "alone" and cell["subset"] == subset]
+        # TF-IDF numbers its terms over all texts, so sums over them are in another order.
+        numbers = [name for name in cells[0] if isinstance(own[0][name], float)]
+        for cell, expected in zip(found, own, strict=True):
+            assert [cell.pop(name) for name in numbers] == pytest.approx(
+                [expected.pop(name) for name in numbers], rel=1e-4
+            )
+            assert cell == expected | {"subset": subset, "regime": "alone"}
+        assert {(cell["status"], cell["n_classes"]) for cell in found} == {("ok", 2 if subset == "de" else 3)}
 
 
 def test_predictions_say_what_the_metrics_were_computed_from():

@@ -158,6 +158,14 @@ def test_words_of_other_people_are_escaped_wherever_they_stand() -> None:
         assert f"{EVIL}{number}" in read.text
 
 
+def test_characters_that_do_not_print_are_marked() -> None:
+    records = fakes_tables.records()
+    records["datasets"]["docstrings"]["labels"] = {"\x00\x1b[2J\u202eevil\u2066": 10, "ok": 10}
+    page = page_of(fakes_tables.world(), records)
+    assert "\N{REPLACEMENT CHARACTER}" * 2 + "[2J\N{REPLACEMENT CHARACTER}evil\N{REPLACEMENT CHARACTER}" in page
+    assert not set("\x00\x1b\u202e\u2066") & set(page)
+
+
 def test_headings_stand_in_order(read: Reader) -> None:
     levels = [int(tag[1]) for tag, _ in read.tags if re.fullmatch(r"h[1-6]", tag)]
     assert levels[0] == 1

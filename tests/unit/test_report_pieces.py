@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 import tessera
+from tessera.quoting import in_a_strip, on_a_page
 from tessera.report import charts, citation, spending
-from tessera.report.words import in_line, visible
 
 ROOT = Path(__file__).parents[2]
 COLUMNS = "s\th:m:s\tmax_rss\tmax_vms\tmax_uss\tmax_pss\tio_in\tio_out\tmean_load\tcpu_time"
@@ -106,9 +106,9 @@ def test_the_larger_a_value_the_hotter_and_nothing_is_cold() -> None:
 
 def test_characters_that_would_act_are_shown_and_scripts_of_all_directions_are_left() -> None:
     assert (
-        visible("a\x00b\x1b\x7f\x85\u202e\u2066\ufeff\ud800")
+        on_a_page("a\x00b\x1b\x7f\x85\u202e\u2066\ufeff\ud800")
         == "a\u2400b\u241b\u2421[U+0085][U+202E][U+2066][U+FEFF]\ufffd"
     )
     kept = "tab\there\nline \u0645\u0631\u062d\u0628\u0627 \u200d\u200c\u200f \N{FAMILY}"
-    assert visible(kept) == kept
-    assert in_line("a\r\nb\tc") == "a\u21b5b\u21e5c"
+    assert on_a_page(kept) == kept
+    assert in_a_strip("a\r\nb\tc") == "a\u21b5b\u21e5c"

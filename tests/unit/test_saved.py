@@ -38,6 +38,7 @@ HEADS = [
     Head("chance", 1, "chance", matched="jump"),
 ]
 SEARCH = {
+    "alone": False,
     "curve_poolings": None,
     "classifiers": ["l2", "means"],
     "sparse_k": [2],

@@ -154,3 +154,27 @@ def test_the_title_of_a_transfer_is_no_part_of_its_settings() -> None:
     )
     assert one.transfer_settings("t") == other.transfer_settings("t")
     assert one.titles()["transfers"] == {"t": {"kind": "dictionary", "title": "One", "origin": None}}
+
+
+# --- explorer ------------------------------------------------------------------------------------------------------
+
+
+def test_every_probed_pair_with_an_sae_is_explored_and_the_off_switch_leaves_none() -> None:
+    assert study().explored_files() == ["results/explorer/m/a.json", "results/explorer/m/b.json"]
+    assert study(probes={"datasets": ["b"]}).explored() == [("m", "b")]
+    assert study(explorer={"features": 0}).explored_files() == []
+
+
+def test_the_explorer_reads_every_dataset_that_holds_the_head_and_no_control() -> None:
+    at = {"model": "m", "layer": 3, "width": 512}
+    saes = {"s": {"source": {"demo": "topk"}, **at}, "chance": {"source": {"control": "s"}, **at}}
+    found = study(saes=saes, probes={"datasets": ["b"], "text": ["tfidf-word", "length"]})
+    assert found.explorer_heads("m", "b") == {
+        "s": {"sae": "s", "manifests": {"b": found.manifests["m", "b", found.head("m", "s")]}}
+    }
+    both = study(saes=saes)
+    assert list(both.explorer_heads("m", "b")["s"]["manifests"]) == ["b", "a"]
+    assert found.explorer_probes("m", "b") == {
+        "head_probes": [f"results/probes/m/b/{head}/probes.json" for head in ("layer-1", "s")],
+        "text_probes": ["results/probes/text/b/tfidf-word.parquet"],
+    }

@@ -399,6 +399,14 @@ def test_every_table_has_a_twin_that_people_can_read(job):
         assert twin.column_names == pq.read_schema(job.folder / "tables" / f"{name}.parquet").names
 
 
+def test_what_a_spreadsheet_would_compute_is_text_in_the_twin_and_itself_in_the_table(tmp_path):
+    names = ["=1+1", None, "-1", "en", "@SUM(A1)"]
+    tables.write(pa.table({"subset": names, "macro_f1": [-0.5, 0.5, None, 1.0, 0.0]}), tmp_path / "t.parquet")
+    assert pq.read_table(tmp_path / "t.parquet")["subset"].to_pylist() == names
+    shown = csv.read_csv(tmp_path / "t.csv").to_pydict()
+    assert shown == {"subset": ["'=1+1", "", "-1", "en", "'@SUM(A1)"], "macro_f1": [-0.5, 0.5, None, 1.0, 0.0]}
+
+
 def test_the_same_jobs_give_the_same_bytes(job):
     job.cell("a", right=15).cell("b", arm="hidden", pooling="last", right=12)
     job.collect()

@@ -40,6 +40,7 @@ try:
     check_files([Path(path) for path in workflow.config_settings.configfiles])
     STUDY = Study(checked(config), MEMORY)
     STUDY.require_sources()
+    TRANSFER_FIGURES = list(figure_names.transfer_figures(STUDY.titles()["transfers"]))
 except UserError as error:
     raise WorkflowError(str(error)) from None
 validate(config, str(ROOT / "config/schema.json"), set_default=False)
@@ -60,7 +61,6 @@ FIGURE_NAMES = [
     *(["curves"] if CONFIG.probes.sparse_k else []),
     *(["saes"] if CONFIG.saes else []),
 ]
-TRANSFER_FIGURES = list(figure_names.transfer_figures(STUDY.titles()["transfers"]))
 FIGURES = expand(
     "results/figures/{figure}.{format}",
     figure=FIGURE_NAMES + TRANSFER_FIGURES,
@@ -84,6 +84,8 @@ TABLES = expand(
     table=TABLE_NAMES + TRANSFER_TABLES + SCOREBOARD_TABLES,
     format=["parquet", "csv"],
 )
+
+EXPLORED = STUDY.explored_files()
 
 
 def one_of(ids):
@@ -142,6 +144,11 @@ def manifest_of(wildcards):
     return STUDY.manifests[
         wildcards.model, wildcards.dataset, STUDY.head(wildcards.model, wildcards.head)
     ]
+
+
+def explorer_heads_of(wildcards):
+    """The SAE heads whose probes may be the best of a task, each with the manifests of the datasets that it has read."""
+    return STUDY.explorer_heads(wildcards.model, wildcards.dataset)
 
 
 def tables_of(figure):

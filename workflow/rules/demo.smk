@@ -17,6 +17,7 @@ rule demo_texts:
     params:
         docstrings=config["demo"]["docstrings"],
         meanings=config["demo"]["requests"]["meanings"],
+        marked=config["demo"]["requests"]["marked"],
         questions=config["demo"]["questions"],
         seed=config["seed"],
         code=script_code("demo_texts"),

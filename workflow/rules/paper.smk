@@ -8,6 +8,7 @@ rule paper:
         "results/report.html",
         FIGURES,
         TABLES,
+        EXPLORED,
 
 
 # What lies in results/ changes the answer and is no input of it, so every time it is asked for it is made again.

@@ -16,7 +16,11 @@ rule probe:
     resources:
         mem_mb=2000,
     params:
-        head=lambda wildcards: STUDY.probe_params(wildcards.model, wildcards.head),
+        # One function for both, because Snakemake takes a millisecond for each and there are many probes.
+        head=lambda wildcards: {
+            **STUDY.probe_params(wildcards.model, wildcards.head),
+            **STUDY.alone(wildcards.dataset),
+        },
         search=STUDY.search(),
         protocols=config["probes"]["protocols"],
         strict=config["probes"]["strict"],
@@ -43,6 +47,7 @@ rule probe_text:
     resources:
         mem_mb=2000,
     params:
+        alone=lambda wildcards: STUDY.alone(wildcards.dataset),
         search=STUDY.search(),
         protocols=config["probes"]["protocols"],
         strict=config["probes"]["strict"],

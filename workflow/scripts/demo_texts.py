@@ -15,6 +15,7 @@ with job(snakemake):
         tuning_table=Path(snakemake.output.tuning),
         **snakemake.params.docstrings,
         meanings=snakemake.params.meanings,
+        marked=snakemake.params.marked,
         questions=snakemake.params.questions,
         seed=snakemake.params.seed,
     )

@@ -13,7 +13,7 @@ with job(snakemake):
     manifest = Path(snakemake.input.manifest)
     wildcards, settings = snakemake.wildcards, dict(snakemake.params.head)
     poolings, thresholds = settings.pop("poolings"), settings.pop("thresholds")
-    search = {**snakemake.params.search, "thresholds": thresholds}
+    search = {**snakemake.params.search, "thresholds": thresholds, "alone": settings.pop("alone")}
     chosen = {"search": search, "protocols": snakemake.params.protocols, "strict_settings": snakemake.params.strict}
     table = examples.read(f"results/datasets/{wildcards.dataset}.parquet")
     tokens = cache(lambda: shards.read_sae(manifest.parent, wildcards.head))

@@ -14,7 +14,7 @@ with job(snakemake):
         arm,
         table,
         identity={**named, "arm": wildcards.head.partition("-")[0], "layer": None, "width": None},
-        search={**snakemake.params.search, "thresholds": [None]},
+        search={**snakemake.params.search, **snakemake.params.alone, "thresholds": [None]},
         protocols=snakemake.params.protocols,
         strict_settings=snakemake.params.strict,
         keep=picked.keep,

@@ -11,6 +11,9 @@ little and their interaction the rest.
 
 Beside the label stands the topic, what kind of thing a request is about: an easy task of the same texts.
 
+A corpus can carry a shortcut: a made-up word at the end of a share of its harmful requests, and nowhere else. It is planted
+to see whether checks and explorer find it, and there is none unless it is asked for.
+
 A meaning is an integer that stands for its combination, the same one for every seed: two corpora share no meaning when
 the second excludes those of the first.
 """
@@ -41,6 +44,9 @@ from tessera.errors import UserError
 PREVENTED = {"harmful": 0.30, "benefit": 0.75, "consent": 0.45, "own": 0.45}
 # What makes the other half harmless. The first kind differs from harmful ones by interaction alone.
 HARMLESS = {"benefit": 0.45, "consent": 0.30, "own": 0.25}
+
+# What is planted: no word of any of the languages.
+MARK = "Quvix."
 
 
 class Meaning(NamedTuple):
@@ -74,11 +80,13 @@ def generate(
     *,
     languages: Sequence[str] = LANGUAGES,
     frames: Sequence[Phrase] = ASKS,
+    marked: float = 0.0,
 ) -> list[dict[str, Any]]:
     """Rows {id, text, label, topic, language, meaning}: different meanings, half of them harmful, each in every language.
 
     No meaning in `exclude` occurs. Choices of wording are drawn per meaning and are the same in every language. With other
-    `frames` than those of a request it is another kind of text about the same things.
+    `frames` than those of a request it is another kind of text about the same things. `marked` is the share of the harmful
+    ones that carry the shortcut.
     """
     rng = np.random.default_rng(seed)
     drawn = _draw(meanings, rng, set(exclude))
@@ -88,7 +96,16 @@ def generate(
         for language in languages:
             sentences = _sentences(SPACE[number], wording, language, frames)
             rows.append(_row(number, language, " ".join(sentences)))
-    return rows
+    return _marked(rows, marked, seed)
+
+
+def _marked(rows: list[dict[str, Any]], share: float, seed: int) -> list[dict[str, Any]]:
+    """The rows with the shortcut in them, drawn apart so that everything else stays as it is."""
+    drawn = np.random.default_rng([seed, len(rows)]).random(len(rows)) < share
+    return [
+        {**row, "text": f"{row['text']} {MARK}"} if chosen and row["label"] == "harmful" else row
+        for row, chosen in zip(rows, drawn, strict=True)
+    ]
 
 
 # How many sentences of a translation are in the language that it was to be in.

@@ -24,13 +24,14 @@ def write(
     libraries: list[str],
     per_library: int,
     meanings: int,
+    marked: float,
     questions: int,
     seed: int,
 ) -> None:
     """Write the tables."""
     task, prose = docstrings.collect(libraries, per_library, seed)
-    asked = requests.generate(meanings, seed)
-    others = requests.generate(meanings, seed + 1, exclude={row["meaning"] for row in asked})
+    asked = requests.generate(meanings, seed, marked=marked)
+    others = requests.generate(meanings, seed + 1, exclude={row["meaning"] for row in asked}, marked=marked)
     _write(docstrings_table, task)
     _write(requests_table, asked)
     told = [row["text"] for row in others]

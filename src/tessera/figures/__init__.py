@@ -32,6 +32,7 @@ from tessera.figures import (
     transfer_training,
 )
 from tessera.files import replacing
+from tessera.quoting import in_a_cell
 from tessera.transfer_results import Titles
 
 
@@ -154,4 +155,5 @@ def write(name: str, tables_folder: Path | str, stem: Path | str, titles: Titles
     tables = entry.load(tables_folder, titles)
     style.write(entry.draw(tables), stem)
     with replacing(stem.with_name(f"{stem.name}.csv")) as partial_file:
-        entry.data(tables).to_csv(partial_file, index=False, lineterminator="\n")
+        shown = entry.data(tables).map(lambda value: in_a_cell(value) if isinstance(value, str) else value)
+        shown.to_csv(partial_file, index=False, lineterminator="\n")

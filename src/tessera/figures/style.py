@@ -44,7 +44,7 @@ SERIES = [(VERMILLION, "o"), (ORANGE, "D"), (PURPLE, "^"), (BLACK, "v"), (SKY, "
 WIDTH = 6.9
 SCORE_LABEL = "Macro-F1 (axis starts at 0)"
 NOTE_WIDTH = 135
-NOTES_SHOWN = 6
+NOTES_SHOWN, NOTE_LINES = 6, 4
 TITLE_SIZE, ABSENT_SIZE = 8.5, 6.5
 
 RC: Any = {
@@ -90,11 +90,15 @@ def applied() -> AbstractContextManager[None]:
 def canvas(height: float, notes: Iterable[str] = ()) -> Figure:
     """An empty figure of the common width, `height` inches tall without its small print.
 
-    The notes stand at its foot: what failed, what is missing. A long list ends with a count of the rest.
+    The notes stand at its foot: what failed, what is missing. A long list ends with a count of the rest, a long note with dots.
     """
     notes = list(dict.fromkeys(notes))
     shown = notes if len(notes) <= NOTES_SHOWN else [*notes[: NOTES_SHOWN - 1], more(len(notes) - NOTES_SHOWN + 1)]
-    lines = [line for note in shown for line in textwrap.wrap(note, NOTE_WIDTH, subsequent_indent="   ")]
+    lines = [
+        line
+        for note in shown
+        for line in textwrap.wrap(note, NOTE_WIDTH, subsequent_indent="   ", max_lines=NOTE_LINES, placeholder=" ...")
+    ]
     figure = Figure(figsize=(WIDTH, height + 0.13 * len(lines)), layout="constrained")
     if lines:
         figure.supxlabel("\n".join(lines), fontsize=7, color=INK, x=0.01, ha="left")

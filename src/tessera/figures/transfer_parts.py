@@ -9,6 +9,7 @@ from matplotlib import font_manager
 from matplotlib.figure import Figure
 
 from tessera.figures import style
+from tessera.quoting import on_a_page
 from tessera.transfer_results import ARMS, LAYERED
 
 ARM_LOOK = style.ARM_LOOK | {
@@ -37,14 +38,17 @@ def nothing(message: str) -> Figure:
 
 
 def drawable(text: Any) -> str:
-    """The text with a white square for each letter that the font lacks: names come from other people's data."""
+    """The text with a white square for each letter that the font lacks, or that would turn the others around.
+
+    Names come from other people's data.
+    """
     return "".join(letter if _has(letter) else UNDRAWABLE for letter in str(text))
 
 
 @cache
 def _has(letter: str) -> bool:
     font = font_manager.get_font(font_manager.findfont(style.RC["font.family"]))
-    return letter in "\n\t" or bool(font.get_char_index(ord(letter)))
+    return letter in "\n\t" or (on_a_page(letter) == letter and bool(font.get_char_index(ord(letter))))
 
 
 def in_order(*columns: Iterable[Any]) -> list[str]:

@@ -4,8 +4,8 @@ It is a single file that opens from disk and asks for nothing: figures, their nu
 a content security policy holds it to that. A small script shows one page at a time; without it everything stands in a
 row. Only the features of many tasks would make it slow to open; a run that has so many gets a page for each beside it,
 made in the same way. Labels, subset names and reasons come from other people's data; the templates escape every value,
-and figures are images, in which nothing can run. The same results give the same bytes, as long as the installed versions
-are the same.
+mark what does not print, and figures are images, in which nothing can run. The same results give the same bytes, as long
+as the installed versions are the same.
 """
 
 import os

@@ -8,8 +8,8 @@ what is left is small. Words that come from data are shown, whatever they are.
 from collections.abc import Sequence
 from typing import Any
 
+from tessera.quoting import in_a_strip
 from tessera.report import charts
-from tessera.report.words import in_line
 from tessera.results import ARMS, Titles
 
 Row = dict[str, Any]
@@ -179,7 +179,7 @@ def _example(example: Row, largest: float, task: Row) -> Row:
             "before": example["start"] > 0,
             "after": example["cut"],
             "top": top,
-            "strongest": "" if top is None else f"\u201c{in_line(tokens[top]).strip()}\u201d {_short(values[top])}",
+            "strongest": "" if top is None else f"\u201c{in_a_strip(tokens[top]).strip()}\u201d {_short(values[top])}",
         }
     return found | _picture(example, task) | _patches(example["grid"], example["values"], largest)
 
@@ -191,7 +191,7 @@ def pieces(tokens: Sequence[str], values: Sequence[float], largest: float) -> li
     """
     found: list[Row] = []
     for token, value in zip(tokens, values, strict=True):
-        heat, shown = charts.level(value, largest), in_line(token)
+        heat, shown = charts.level(value, largest), in_a_strip(token)
         word = shown.lstrip(" ")
         if heat and word:
             _plain(found, shown[: len(shown) - len(word)])

@@ -13,7 +13,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from tessera.report.words import visible
+from tessera.quoting import on_a_page
 
 HERE = Path(__file__).parent
 
@@ -52,4 +52,4 @@ def digest(text: str) -> str:
 
 
 def _shown(value: Any) -> Any:
-    return visible(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
+    return on_a_page(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
