@@ -83,12 +83,7 @@ def build(
         "models": {Path(path).parent.name: read_json(path) for path in models},
         "saes": {Path(path).parent.name: read_json(path) for path in saes},
     }
-    tasks = []
-    for path in map(Path, features):
-        task = explorer.task(read_json(path), titles)
-        if path in apart:
-            _write(apart[path], "part.html.j2", task=task, home=_from(apart[path], output))
-        tasks.append(task | {"apart": path in apart, "href": _href(task, apart.get(path), output)})
+    tasks = [_task(Path(path), apart.get(Path(path)), output, titles) for path in features]
     page = render(
         found,
         findings=read_json(findings),
@@ -108,18 +103,21 @@ def build(
         partial.write_text(page, encoding="utf-8")
 
 
-def _write(path: Path, template: str, **values: Any) -> None:
-    with replacing(path) as partial:
-        partial.write_text(shell.environment().get_template(template).render(**values), encoding="utf-8")
+def _task(path: Path, apart: Path | None, output: Path, titles: Titles) -> dict[str, Any]:
+    """A task of the explorer for the report; one that lies apart is written there, and its overview is what remains."""
+    task = explorer.task(read_json(path), titles)
+    if apart is None:
+        return task | {"apart": False, "href": f"#{task['id']}"}
+    with replacing(apart) as partial:
+        template = shell.environment().get_template("part.html.j2")
+        partial.write_text(template.render(task=task, home=_from(apart, output)), encoding="utf-8")
+    kept = {key: value for key, value in task.items() if key not in explorer.LARGE}
+    return kept | {"apart": True, "href": _from(output, apart)}
 
 
 def _from(page: Path, other: Path) -> str:
     """The way from one page to another beside it."""
     return Path(os.path.relpath(other, page.parent)).as_posix()
-
-
-def _href(task: dict[str, Any], page: Path | None, output: Path) -> str:
-    return f"#{task['id']}" if page is None else _from(output, page)
 
 
 def render(

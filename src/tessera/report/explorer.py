@@ -14,6 +14,8 @@ from tessera.results import ARMS, Titles
 
 Row = dict[str, Any]
 
+# What of a task fills a page.
+LARGE = ("features", "predictions", "pictures")
 # In the place of a token that is a part of a character, which stands with the token that completes it.
 PART = "\N{MIDDLE DOT}"
 NEURONPEDIA = "https://www.neuronpedia.org/"
@@ -45,6 +47,7 @@ def task(record: Row, titles: Titles) -> Row:
         "probe": _probe(record["probe"]) if record["probe"] else None,
         "listed": listed,
     }
+    found |= {"n_features": len(record["features"]), "n_predictions": len(record["predictions"])}
     found["pictures"] = _pictures(record["images"], found["id"])
     found["features"] = [_feature(feature, place, found) for place, feature in enumerate(record["features"], 1)]
     found["predictions"] = [
