@@ -24,7 +24,15 @@ EVIL = "<script>alert('label')</script>"
 def page_of(tables: Tables, records: dict[str, Any] | None = None, **changes: Any) -> str:
     given: dict[str, Any] = {
         "findings": findings.derive(tables),
-        "figures": [{"name": "arms", "title": "Arms", "alt": "A dot plot.", "caption": "Look.", "image": "PHN2Zy8+"}],
+        "figures": [
+            {
+                "name": "arms",
+                "title": "Arms",
+                "alt": "A dot plot.",
+                "caption": "Look.",
+                "image": "data:image/svg+xml;base64,PHN2Zy8+",
+            }
+        ],
         "records": records or fakes_tables.records(),
         "probes": fakes_tables.PROBES,
     }

@@ -79,6 +79,12 @@ TABLE_NAMES = [
 ]
 TRANSFER_TABLES = ["transfers", "dictionaries", "matches"] if CONFIG.transfers else []
 SCOREBOARD_TABLES = ["scoreboard", "claims"]
+PUBLISHED = expand(
+    str(ROOT / "resources/reference/{name}.csv"),
+    name=["results_tidy", "best_per_dataset", "datasets", "vision_tower"],
+)
+# The figures on the axes of the study's own, which the target `paper` has beside the others.
+PAPER_FIGURES = figure_names.paper_figures(STUDY.probed_widths(), STUDY.pictures())
 TABLES = expand(
     "results/tables/{table}.{format}",
     table=TABLE_NAMES + TRANSFER_TABLES + SCOREBOARD_TABLES,
@@ -111,7 +117,8 @@ def page_looks():
     """Digest of what the report page is made of besides code."""
     parts = [
         *(ROOT / "workflow/report").glob("*.rst"),
-        *(ROOT / "src/tessera/report").glob("page.*"),
+        *(ROOT / "src/tessera/report").glob("*.css"),
+        *(ROOT / "src/tessera/report").glob("*.j2"),
     ]
     return fingerprint.sha256_text(
         "".join(path.read_text(encoding="utf-8") for path in sorted(parts))

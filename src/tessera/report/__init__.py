@@ -105,14 +105,8 @@ def render(
     other = next(
         (name for name in ("paper", "strict") if name != protocol and (tables.arms["protocol"] == name).any()), ""
     )
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(HERE),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("page.html.j2").render(
+    return page(
+        "page",
         findings=findings,
         figures=figures,
         arms=[ARMS[arm] for arm in sections.arms_of(tables)],
@@ -136,10 +130,7 @@ def render(
         dictionaries=transfer_sections.dictionaries(transfers) if transfers else [],
         matches=transfer_sections.matches(transfers) if transfers else [],
         behaviours=transfer_sections.behaviours(records["behaviours"], transfers) if transfers else [],
-        board=board_sections.overview(board) if board else [],
-        outside=board_sections.outside(board) if board else [],
-        n_outside=board_sections.n_outside(board) if board else 0,
-        claims=board_sections.claims(board) if board else [],
+        published=board_sections.section(board) if board else None,
         datasets=sections.datasets(records["datasets"], tables),
         models=sections.models(records["models"], tables),
         saes=sections.saes(records["saes"], tables),
@@ -150,6 +141,18 @@ def render(
     )
 
 
+def page(template: str, **values: Any) -> str:
+    """A page from its template, which escapes every value."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(f"{template}.html.j2").render(**values)
+
+
 def _figures(entries: Mapping[str, Entry], folder: Path, captions: Path, titles: Titles) -> list[dict[str, str]]:
     return [
         {
@@ -157,11 +160,16 @@ def _figures(entries: Mapping[str, Entry], folder: Path, captions: Path, titles:
             "title": entry.title,
             "alt": entry.alt,
             "caption": caption(captions / f"{caption_name(name, titles.get('transfers', {}))}.rst"),
-            "image": base64.b64encode((folder / f"{name}.svg").read_bytes()).decode("ascii"),
+            "image": embedded((folder / f"{name}.svg").read_bytes(), "svg+xml"),
         }
         for name, entry in entries.items()
         if (folder / f"{name}.svg").is_file()
     ]
+
+
+def embedded(image: bytes, kind: str) -> str:
+    """An image as the address that holds it."""
+    return f"data:image/{kind};base64,{base64.b64encode(image).decode('ascii')}"
 
 
 def caption(path: Path) -> str:
