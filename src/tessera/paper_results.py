@@ -46,7 +46,7 @@ SCORE = [
 ]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Paper:
     """A run beside the study. `images` says of each transfer between modalities which dataset its images are."""
 

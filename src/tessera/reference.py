@@ -81,7 +81,7 @@ def load(folder: Path | str) -> Reference:
     cells = _with_noise(_cells(scores), scores, _sizes(datasets))
     kinds = dict(zip(datasets["dataset"], datasets["kind"], strict=True))
     towers = dict(zip(read[TOWERS]["dataset"], _numbers(read[TOWERS]["value"], Path(folder) / TOWERS), strict=True))
-    return Reference(cells, _best(read[BEST], cells, Path(folder) / BEST), kinds, towers)
+    return Reference(cells, _best(read[BEST], datasets, Path(folder) / BEST), kinds, towers)
 
 
 def layer_group(layer: float) -> str:
@@ -183,9 +183,9 @@ def _cells(scores: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _best(table: pd.DataFrame, cells: pd.DataFrame, path: Path) -> pd.DataFrame:
-    """The best of each arm, two rows a dataset. Its part is the one that is published of the dataset, if it is one."""
-    parts = cells.groupby("dataset")["part"].agg(lambda found: found.iloc[0] if found.nunique() == 1 else EVERY)
+def _best(table: pd.DataFrame, datasets: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """The best of each arm, two rows a dataset. Its part is the one that the study read of the dataset, if it is one."""
+    parts = datasets.groupby("dataset")["part"].agg(lambda found: found.iloc[0] if found.nunique() == 1 else EVERY)
     same = {"model": EVERY, "dataset": table["dataset"], "part": table["dataset"].map(parts).fillna(EVERY)}
     hidden = {
         "arm": "hidden",

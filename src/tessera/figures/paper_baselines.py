@@ -26,7 +26,7 @@ KINDS = {
     "tfidf": "TF-IDF",
     "majority": "Majority class",
 }
-HATCHES = {"sae": "", "hidden-last": "////", "hidden": "....", "tfidf": "xxxx", "majority": ""}
+HATCHES = {"sae": "", "hidden-last": "////", "hidden": "\\\\\\\\", "tfidf": "xxxx", "majority": ""}
 PART = ["dataset", "kind"]
 # More datasets than this stand in two columns.
 TALL = 6
@@ -104,7 +104,10 @@ def _notes(paper: Paper, bars: pd.DataFrame) -> list[str]:
             "Published is the best over the study's models, layers and settings, which may be others than this run's."
         )
     lost = bars[bars["status"] != "ok"]
-    notes += [f"x failed: {KINDS[row.kind]} on {paper.dataset(row.dataset)}: {row.reason}" for row in rows_of(lost)]
+    notes += [
+        f"x failed: {KINDS[row.kind]} on {parts.brief(paper.dataset(row.dataset))}: {row.reason}"
+        for row in rows_of(lost)
+    ]
     some = bars[(bars["status"] == "ok") & (bars["n_failed"] > 0)]
     if len(some):
         notes.append(

@@ -26,7 +26,7 @@ EVERY = "all datasets"
 HEAD, MEAN, OVERALL = "head", "mean over heads", "mean over datasets"
 PAIR = ["dataset", "model", "head", "seed"]
 COLUMNS = 4
-LABEL_POINTS, TICK_SIZE = 100, 7.5
+LABEL_POINTS, TICK_SIZE = 118, 7.5
 # Where the points of a line stand below its mean: this run's heads, and the published ones.
 HEADS, PUBLISHED = 0.2, 0.38
 
@@ -193,7 +193,7 @@ def _notes(paper: Paper, rows: pd.DataFrame) -> list[str]:
     lost = rows[rows["status"] != "ok"]
     for reason, here in groups_of(lost, "reason"):
         who = [
-            f"{head} on {paper.dataset(dataset)}"
+            f"{parts.brief(head)} on {parts.brief(paper.dataset(dataset))}"
             for dataset, head in here[["dataset", "head"]].drop_duplicates().values
         ]
         shown = "; ".join(who[:3]) + (f"; and {len(who) - 3} more" if len(who) > 3 else "")

@@ -27,10 +27,10 @@ CHOSEN = "chosen"
 SETTING, TOWER, AUTHORS = "setting", "vision tower", "vision tower, the authors'"
 LAST, HIDDEN = "hidden state, last token", "hidden states"
 LEVELS: dict[str, tuple[str, Any, str]] = {
-    TOWER: (style.PURPLE, (0, (6, 1)), "Vision tower"),
+    TOWER: (style.BLACK, (0, (6, 1)), "Vision tower"),
     AUTHORS: (style.BLACK, ":", "Vision tower, the authors' line"),
-    LAST: (style.BLUE, "-.", "Best hidden state, last token"),
-    HIDDEN: (style.BLUE, "-.", "Hidden states, by validation"),
+    LAST: (style.GREY, "-.", "Best hidden state, last token"),
+    HIDDEN: (style.GREY, "-.", "Hidden states, by validation"),
 }
 
 

@@ -21,7 +21,8 @@ from tessera.paper_results import Paper
 from tessera.reference import GROUPS
 from tessera.results import groups_of, rows_of
 
-HATCHES = ["", "////", "....", "xxxx", "\\\\\\\\", "----", "++++", "oooo"]
+# Lines alone: a hatching of dots makes a drawing of hundreds of kilobytes. Four to the inch fall on whole pixels, which pack well.
+HATCHES = ["", "////", "\\\\\\\\", "xxxx", "----", "||||", "++++", "////----"]
 MARKERS = ["o", "s", "^", "D", "v", "P", "X", "<"]
 WIDTH_LINES: list[Any] = ["-", "--", ":", "-.", (0, (6, 1)), (0, (1, 3))]
 FILLS: list[Any] = ["full", "none", "left", "bottom", "right", "top"]
@@ -36,6 +37,7 @@ DIAMOND: Any = {
 PUBLISHED = "published, the same cells"
 LEGEND_COLUMNS = 3
 LISTED = 4
+BRIEF = 45
 FROM_ZERO = "Score axes start at 0; the authors' start at 0.5."
 NO_GROUP = "Fewer than three layers of it are read, so none of them is the middle"
 
@@ -51,15 +53,11 @@ class Looks:
         return COLORS[self.models.index(model) % len(COLORS)]
 
     def hatch(self, model: str) -> str:
-        return HATCHES[self._step(model, HATCHES)]
+        """One more than there are colours, so that when these come round it is another one; and so are markers."""
+        return HATCHES[self.models.index(model) % len(HATCHES)]
 
     def marker(self, model: str) -> str:
-        return MARKERS[self._step(model, MARKERS)]
-
-    def _step(self, model: str, kinds: Sequence[str]) -> int:
-        """Another kind each time the colours come round, so that no two models share both."""
-        place = self.models.index(model)
-        return (place + place // len(COLORS)) % len(kinds)
+        return MARKERS[self.models.index(model) % len(MARKERS)]
 
     def line(self, width: float) -> Any:
         return WIDTH_LINES[self.widths.index(width) % len(WIDTH_LINES)]
@@ -76,6 +74,11 @@ def looks(paper: Paper) -> Looks:
 def name(text: str, columns: int = LEGEND_COLUMNS) -> str:
     """A name cut to its place in the legend, in letters that can be drawn."""
     return style.fitted(transfer_parts.drawable(text), (style.WIDTH / columns - 0.6) * 72, 1)[0]
+
+
+def brief(text: str) -> str:
+    """A name in a note, cut where it would fill the note alone."""
+    return text if len(text) <= BRIEF else f"{text[: BRIEF - 3].rstrip()}..."
 
 
 # --- bars ----------------------------------------------------------------------------------------------------------
@@ -153,19 +156,24 @@ def over_groups(axes: Axes, points: pd.DataFrame, lines: Sequence[Line]) -> None
         here = here.assign(at=at).sort_values("at")
         good = here[here["status"] == "ok"].drop_duplicates("group")
         axes.plot(good["at"], good["macro_f1"], color=line.color, linestyle=line.style, linewidth=1.2)
-        marker: Any = {"marker": line.marker, "fillstyle": line.fill, "markerfacecoloralt": "white"}
-        marker |= {"markerfacecolor": "white"} if line.fill == "none" else {}
+        marker = filled(line.marker, line.color, line.fill)
         for row in rows_of(here):
             if row.status != "ok":
                 axes.plot(row.at, 0.02, "x", color=line.color, markersize=3.5, clip_on=False)
                 continue
             axes.vlines(row.at, row.low, row.high, color=line.color, linewidth=0.8)
-            axes.plot(row.at, row.macro_f1, color=line.color, markersize=5, zorder=3, **marker)
+            axes.plot(row.at, row.macro_f1, markersize=5, zorder=3, **marker)
             if pd.notna(row.published):
                 axes.plot(row.at, row.published, **DIAMOND, zorder=4)
     axes.set_xticks(range(len(GROUPS)), GROUPS)
     axes.set_xlim(-0.5, len(GROUPS) - 0.5)
     axes.grid(visible=False, axis="x")
+
+
+def filled(marker: str, color: str, fill: Any) -> dict[str, Any]:
+    """A marker that is white where it is not filled, so that no line shows through."""
+    face = {"markerfacecolor": "white"} if fill == "none" else {"fillstyle": fill, "markerfacecoloralt": "white"}
+    return {"marker": marker, "color": color, **face}
 
 
 def model_lines(points: pd.DataFrame, look: Looks) -> list[Line]:
@@ -187,8 +195,8 @@ def line_keys(paper: Paper, points: pd.DataFrame, look: Looks) -> list[Line2D]:
     keys = [style.key((look.color(m), look.marker(m)), name(paper.model(m)), line="-") for m in models]
     return keys + [
         Line2D(
-            [], [], color=style.GREY, marker="o", fillstyle=look.fill(width), markerfacecoloralt="white",
-            linestyle=look.line(width), label=f"SAE width {width:,.0f}",
+            [], [], linestyle=look.line(width), label=f"SAE width {width:,.0f}",
+            **filled("o", style.GREY, look.fill(width)),
         )
         for width in widths
     ]  # fmt: skip
@@ -240,7 +248,7 @@ def groups_note(paper: Paper, models: Iterable[str]) -> str:
     for model in models:
         of_model = {layer: group for (named, layer), group in paper.groups.items() if named == model}
         layers = [", ".join(f"{layer:.0f}" for layer in of_model if of_model[layer] == group) for group in GROUPS]
-        told.append(f"{' / '.join(found or 'none' for found in layers)} of {paper.model(model)}")
+        told.append(f"{' / '.join(found or 'none' for found in layers)} of {brief(paper.model(model))}")
     shown = "; ".join(told[:LISTED]) + (f"; {len(told) - LISTED} models more" if len(told) > LISTED else "")
     return f"Layers early / middle / late: {shown}."
 
@@ -251,7 +259,7 @@ def failures(paper: Paper, rows: pd.DataFrame) -> list[str]:
     notes = []
     for reason, found in groups_of(lost, "reason"):
         who = [
-            f"{paper.model(model)}, layer {', '.join(f'{layer:.0f}' for layer in sorted(here['layer'].unique()))}"
+            f"{brief(paper.model(model))}, layer {', '.join(f'{layer:.0f}' for layer in sorted(here['layer'].unique()))}"
             for model, here in groups_of(found, "model")
         ]
         number = len(found[["dataset", "head", "pooling", "threshold"]].drop_duplicates())
@@ -267,7 +275,7 @@ def _all(rows: pd.DataFrame) -> int:
 def ungrouped(paper: Paper, rows: pd.DataFrame) -> list[str]:
     """The models whose layers are in no group, which the figure lacks."""
     lost = rows[rows["group"].isna()]
-    return [f"Not shown: {paper.model(model)}. {NO_GROUP}." for model in dict.fromkeys(lost["model"])]
+    return [f"Not shown: {brief(paper.model(model))}. {NO_GROUP}." for model in dict.fromkeys(lost["model"])]
 
 
 def setting(pooling: str, threshold: float | None) -> str:

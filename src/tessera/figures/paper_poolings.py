@@ -6,8 +6,8 @@ The authors' bars average all rows of their table of scores, in which a hidden s
 setting; so each half is drawn twice, for SAE features alone, and averaged with hidden states as the authors do.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -49,17 +49,22 @@ def _rows(paper: Paper, dataset: str, width: float) -> pd.DataFrame:
     return rows[(rows["arm"] == "sae") & (rows["width"] == width)]
 
 
-def _lines(paper: Paper, dataset: str, width: float) -> Iterator[_Line]:
+@lru_cache(maxsize=1)
+def _lines(paper: Paper, dataset: str, width: float) -> list[_Line]:
+    """The lines of panels, from the first on; kept, since the numbers of a figure are written after it is drawn."""
     here = paper.rows[paper.rows["dataset"] == dataset]
     sae = _rows(paper, dataset, width)
     sae = sae[sae["group"].notna()]
+    lines = []
     for by in (POOLING, THRESHOLD):
         taken = sae if by == POOLING else averaged(sae)
         order = _categories(taken, by)
         for version in (ALONE, TOGETHER):
             rows = taken if version == ALONE else with_hidden(taken, here)
             rows = rows.assign(category=_names(rows, by))
-            yield _Line(version, by, _sorted(paper, means(rows, PART, paper.protocol), order), order)
+            bars = _sorted(paper, means(rows, PART, paper.protocol), order)
+            lines.append(_Line(version, by, bars, order))
+    return lines
 
 
 def _names(rows: pd.DataFrame, by: str) -> pd.Series:
@@ -81,7 +86,7 @@ def _sorted(paper: Paper, bars: pd.DataFrame, order: list[str]) -> pd.DataFrame:
 
 def draw(paper: Paper, dataset: str, width: float) -> Figure:
     with style.applied():
-        rows, lines = _rows(paper, dataset, width), list(_lines(paper, dataset, width))
+        rows, lines = _rows(paper, dataset, width), _lines(paper, dataset, width)
         notes = [*parts.failures(paper, rows), *parts.ungrouped(paper, rows)]
         bars = pd.concat([line.bars for line in lines])
         if bars.empty:

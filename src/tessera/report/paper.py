@@ -25,7 +25,7 @@ from tessera.transfer_results import Titles
 COLUMNS = ("path_pattern", "what", "axes_groups", "code", "ours", "differs")
 # More figures than this for one of the authors' are folded away.
 FEW = 8
-COLORS = 48
+COLORS = 32
 
 
 def build(
@@ -48,12 +48,15 @@ def build(
     by_name = {figure.name: figure for figure in paper}
     known = patterns(plain, titles.get("transfers", {}), by_name)
     words = _words(by_name, Path(captions), titles)
-    rows = []
+    rows: list[dict[str, Any]] = []
+    seen: dict[str, dict[str, str]] = {}
     for row in _index(Path(index)):
         names = [name for pattern in row["ours"].split() for name in known if known[name] == pattern]
-        many = len(names) > FEW
-        shown = [words[name] | _image(Path(figures), name, small=many) for name in names]
-        rows.append({**row, "figures": shown, "many": many})
+        new = [name for name in names if name not in seen]
+        many = len(new) > FEW
+        shown = [_once(words, name, new) | _image(Path(figures), name, small=many) for name in new]
+        rows.append({**row, "figures": shown, "many": many, "again": [seen[name] for name in names if name in seen]})
+        seen |= {name: words[name] for name in new}
     values = {
         "title": "Tessera: the study's figures",
         "rows": rows,
@@ -63,6 +66,12 @@ def build(
     }
     with replacing(output) as partial:
         partial.write_text(page("paper", **values), encoding="utf-8")
+
+
+def _once(words: Mapping[str, dict[str, str]], name: str, names: Sequence[str]) -> dict[str, str]:
+    """The words of a figure; of those in a row that share a caption, the first has it."""
+    first = next(other for other in names if words[other]["caption"] == words[name]["caption"])
+    return words[name] if first == name else words[name] | {"caption": "The same, of this."}
 
 
 def _index(path: Path) -> list[dict[str, str]]:
@@ -95,14 +104,14 @@ def _image(folder: Path, name: str, *, small: bool) -> dict[str, Any]:
     """The picture inside the page, and the files beside it."""
     files = [f"figures/{name}.{kind}" for kind in ("svg", "pdf", "png")]
     if small:
-        return {"image": embedded(_few_colors(folder / f"{name}.png"), "png"), "files": files}
+        return {"image": embedded(_few_colors(folder / f"{name}.png"), "webp"), "files": files}
     return {"image": embedded((folder / f"{name}.svg").read_bytes(), "svg+xml"), "files": files}
 
 
 def _few_colors(path: Path) -> bytes:
-    """A picture in a palette: figures have few colours, and letters stay sharp."""
+    """A picture in few colours, of which a figure has no more, with sharp letters."""
     with Image.open(path) as picture:
         drawn = picture.convert("RGB").quantize(COLORS, dither=Image.Dither.NONE)
     packed = io.BytesIO()
-    drawn.save(packed, "png", optimize=True)
+    drawn.convert("RGB").save(packed, "webp", lossless=True, method=6)
     return packed.getvalue()
