@@ -259,15 +259,18 @@ def with_hidden(sae: pd.DataFrame, hidden: pd.DataFrame) -> pd.DataFrame:
     """The rows of SAE features, each with a row of the hidden state of its layer's last token beside it.
 
     That is what the authors' table of scores holds, which their bars average whole: a hidden state depends on no setting,
-    and stands there once for each. Rows whose layer has no such hidden state are left out.
+    and stands there once for each. Rows whose layer has no such hidden state are left out, and where one of the two failed
+    both did: a bar of the other alone would be no mean of both.
     """
     last = hidden[(hidden["arm"] == "hidden") & (hidden["pooling"] == "last")]
     place = ["dataset", "model", "layer", "seed"]
     told = ["macro_f1", "validation", "n_test", "status", "reason", "published"]
-    last = last[[*place, *told]].drop_duplicates(place)
-    beside = sae.drop(columns=told).merge(last, on=place).assign(arm="hidden")
-    kept = sae.merge(last[place], on=place)
-    return pd.concat([kept, beside], ignore_index=True)
+    pairs = sae.merge(last[[*place, *told]].drop_duplicates(place), on=place, suffixes=("", "_beside"))
+    lost = (pairs["status"] != "ok") | (pairs["status_beside"] != "ok")
+    reason = pairs["reason"].where(pairs["status"] != "ok", pairs["reason_beside"])
+    pairs = pairs.assign(status=np.where(lost, "failed", "ok"), reason=reason.where(lost, ""))
+    of_hidden = {name: pairs[f"{name}_beside"] for name in ("macro_f1", "validation", "n_test", "published")}
+    return pd.concat([pairs, pairs.assign(arm="hidden", **of_hidden)], ignore_index=True)[list(sae.columns)]
 
 
 def averaged(rows: pd.DataFrame) -> pd.DataFrame:

@@ -301,6 +301,18 @@ def test_rows_without_a_hidden_state_beside_them_are_left_out() -> None:
     assert with_hidden(sae, hidden[hidden["pooling"] != "last"]).empty
 
 
+def test_of_a_pair_that_lost_one_nothing_is_averaged() -> None:
+    """A bar of SAE features and hidden states is never one of hidden states alone, nor the other way round."""
+    for match in ({"head": "demo-large-l3-512", "pooling": "sum"}, {"head": "layer-3"}):
+        rows = failing(**match).rows
+        sae = rows[(rows["arm"] == "sae") & (rows["width"] == WIDTH) & (rows["layer"] == 3)]
+        bars = means(with_hidden(sae, rows), ["dataset", "pooling"], "paper").set_index(["dataset", "pooling"])
+        for row in bars.itertuples():
+            lost = match["head"] == "layer-3" or row.Index[1] == "sum"
+            assert row.status == ("failed" if lost else "ok")
+            assert row.reason == ("it broke" if lost else "")
+
+
 def test_means_are_over_the_study_s_poolings_or_all_where_there_are_none() -> None:
     rows = fakes_paper.demo().rows
     rows = rows[rows["arm"] == "sae"]

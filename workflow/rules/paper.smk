@@ -30,7 +30,7 @@ rule paper_figures:
         "../../envs/probes.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
+        mem_mb=2000,
     params:
         figures=[asdict(figure) for figure in PAPER_FIGURES.values()],
         titles=STUDY.titles(),

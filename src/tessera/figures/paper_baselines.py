@@ -96,7 +96,7 @@ def _panel(axes: Axes, paper: Paper, bars: pd.DataFrame, datasets: list[str], ki
 
 
 def _notes(paper: Paper, bars: pd.DataFrame) -> list[str]:
-    notes = [f"{parts.interval_note(paper, bars)} {parts.FROM_ZERO}"]
+    notes = [parts.interval_note(paper, bars)]
     if paper.protocol == "paper":
         notes.append("The best is chosen on the test part: it is optimistic, and its interval leaves the choosing out.")
     if bars["published"].notna().any():

@@ -81,4 +81,4 @@ def _notes(paper: Paper, points: pd.DataFrame) -> list[str]:
             "'transfer': cross-validated by a transfer between models, with its 95 % interval; one score a head,"
             " its pooling picked by inner validation."
         )
-    return [*notes, parts.FROM_ZERO, parts.groups_note(paper, ordered(paper.models, points["model"]))]
+    return [*notes, parts.groups_note(paper, ordered(paper.models, points["model"]))]

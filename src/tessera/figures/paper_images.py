@@ -62,6 +62,7 @@ def _moved(paper: Paper, dataset: str) -> pd.DataFrame:
     heads = cells[(cells["arm"] == "sae") & cells["head"].notna()]
     nothing = float("nan")
     heads = heads.assign(dataset=dataset, pooling=CHOSEN, threshold=nothing, published=nothing)
+    heads = heads.assign(n_configurations=1, n_failed=(heads["status"] != "ok").astype(int))
     return heads.assign(group=paper.grouped(heads))
 
 
@@ -154,4 +155,4 @@ def _notes(paper: Paper, points: pd.DataFrame, levels: pd.DataFrame) -> list[str
             notes.append("The vision tower is cross-validated by a transfer, with its own 95 % interval as a band.")
     lost = levels[levels["status"] != "ok"]
     notes += [f"No line for the {row.what}: it failed: {row.reason}" for row in rows_of(lost)]
-    return [*notes, parts.FROM_ZERO, parts.groups_note(paper, dict.fromkeys(points["model"]))]
+    return [*notes, parts.groups_note(paper, dict.fromkeys(points["model"]))]

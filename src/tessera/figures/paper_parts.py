@@ -34,11 +34,12 @@ DIAMOND: Any = {
     "markersize": 3,
     "markeredgewidth": 0.8,
 }
+CROSS: Any = {"marker": "x", "markersize": 3.5, "clip_on": False}
+FOOT = 0.02
 PUBLISHED = "published, the same cells"
 LEGEND_COLUMNS = 3
 LISTED = 4
 BRIEF = 45
-FROM_ZERO = "Score axes start at 0; the authors' start at 0.5."
 NO_GROUP = "Fewer than three layers of it are read, so none of them is the middle"
 
 
@@ -85,7 +86,7 @@ def brief(text: str) -> str:
 
 
 def bar(axes: Axes, row: Any, at: float, thick: float, *, color: str, hatch: str, across: bool = False) -> None:
-    """One bar with its interval and, where there is one, its published score; a cross at its foot if it failed.
+    """One bar with its interval and, where there is one, its published score; a cross in its place if it failed.
 
     `across` lays it on its side.
     """
@@ -94,7 +95,7 @@ def bar(axes: Axes, row: Any, at: float, thick: float, *, color: str, hatch: str
         return (value, at) if across else (at, value)
 
     if row.status != "ok":
-        axes.plot(*place(0.02), "x", color=color, markersize=3.5, clip_on=False, zorder=3)
+        axes.plot(*place(FOOT), **CROSS, color=color, zorder=3)
         return
     axis_bar, lines = (axes.barh, axes.hlines) if across else (axes.bar, axes.vlines)
     axis_bar(at, row.macro_f1, thick, color=color, hatch=hatch, edgecolor="white", linewidth=0)
@@ -104,12 +105,14 @@ def bar(axes: Axes, row: Any, at: float, thick: float, *, color: str, hatch: str
 
 
 def grouped_bars(axes: Axes, bars: pd.DataFrame, categories: Sequence[str], models: Sequence[str], look: Looks) -> None:
-    """For each category a bar of each model, side by side."""
+    """For each category a bar of each model, side by side. A cross at a bar's foot: something failed and is not in it."""
     thick = 0.84 / max(1, len(models))
     for row in rows_of(bars):
         shift = (models.index(row.model) - (len(models) - 1) / 2) * thick
         at = categories.index(row.category) + shift
         bar(axes, row, at, 0.92 * thick, color=look.color(row.model), hatch=look.hatch(row.model))
+        if row.status == "ok" and row.n_failed:
+            axes.plot(at, FOOT, **CROSS, color="black", zorder=3)
     axes.set_xticks(range(len(categories)), categories)
     axes.set_xlim(-0.6, len(categories) - 0.4)
     axes.grid(visible=False, axis="x")
@@ -146,7 +149,7 @@ class Line:
 def over_groups(axes: Axes, points: pd.DataFrame, lines: Sequence[Line]) -> None:
     """Macro-F1 against early, middle and late, a line each, side by side so that lines that agree do not hide each other.
 
-    Several scores of one line and group, which transfers have of several heads, stand on it as points above one another.
+    A cross at the foot of a place: something failed there. Several scores of one line and group, which transfers have of several heads, stand on it as points above one another.
     """
     present = [line for line in lines if len(line.of(points))]
     room = 0.56 / max(1, len(present) - 1)
@@ -158,8 +161,9 @@ def over_groups(axes: Axes, points: pd.DataFrame, lines: Sequence[Line]) -> None
         axes.plot(good["at"], good["macro_f1"], color=line.color, linestyle=line.style, linewidth=1.2)
         marker = filled(line.marker, line.color, line.fill)
         for row in rows_of(here):
+            if row.n_failed:
+                axes.plot(row.at, FOOT, **CROSS, color=line.color)
             if row.status != "ok":
-                axes.plot(row.at, 0.02, "x", color=line.color, markersize=3.5, clip_on=False)
                 continue
             axes.vlines(row.at, row.low, row.high, color=line.color, linewidth=0.8)
             axes.plot(row.at, row.macro_f1, markersize=5, zorder=3, **marker)

@@ -118,13 +118,11 @@ def _panel(axes: Axes, here: pd.DataFrame, line: _Line, models: list[str], look:
 def _notes(paper: Paper, bars: pd.DataFrame, lines: list[_Line]) -> list[str]:
     found = [
         f"'{SHORT[ALONE]}' averages SAE features alone; '{SHORT[TOGETHER]}' averages them with the hidden state of the"
-        " last token, one beside each setting, as the authors' bars do.",
-        "Bars by pooling average raw and binary values; bars of raw and binary values average sums and top-N.",
-        f"{parts.interval_note(paper, bars)} {parts.FROM_ZERO}",
-        parts.groups_note(paper, dict.fromkeys(bars["model"])),
+        " last token, one beside each setting, as the authors' bars do. Bars by pooling average raw and binary values; bars of"
+        " raw and binary values average sums and top-N.",
+        f"{parts.interval_note(paper, bars)} Score axes start at 0; the authors' start at 0.5."
+        f" {parts.groups_note(paper, dict.fromkeys(bars['model']))}",
     ]
     if all(line.bars.empty for line in lines if line.version == TOGETHER):
-        found.insert(
-            1, "No hidden state of the last token was read at these layers, so there is nothing to average with."
-        )
+        found.append("No hidden state of the last token was read at these layers, so there is nothing to average with.")
     return found

@@ -38,7 +38,7 @@ def draw(paper: Paper) -> Figure:
         datasets = [(name, here) for name, here in groups_of(points, "dataset")]
         datasets.sort(key=lambda pair: paper.datasets.index(pair[0]))
         models = ordered(paper.models, points["model"])
-        told = [f"{parts.interval_note(paper, points)} {parts.FROM_ZERO}", parts.groups_note(paper, models), *notes]
+        told = [parts.interval_note(paper, points), parts.groups_note(paper, models), *notes]
         names = [*map(paper.dataset, points["dataset"].unique()), *map(paper.model, points["model"].unique())]
         figure, grid = parts.panels(len(datasets), min(COLUMNS, len(datasets)), 1.75, told, names)
         lines = parts.model_lines(points, look)

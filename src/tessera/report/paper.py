@@ -71,7 +71,7 @@ def build(
 def _once(words: Mapping[str, dict[str, str]], name: str, names: Sequence[str]) -> dict[str, str]:
     """The words of a figure; of those in a row that share a caption, the first has it."""
     first = next(other for other in names if words[other]["caption"] == words[name]["caption"])
-    return words[name] if first == name else words[name] | {"caption": "The same, of this."}
+    return words[name] if first == name else words[name] | {"caption": "What it shows is told under the first of them."}
 
 
 def _index(path: Path) -> list[dict[str, str]]:
