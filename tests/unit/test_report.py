@@ -26,7 +26,7 @@ FIGURE = {
     "title": "Arms",
     "alt": "A dot plot.",
     "caption": "Look.",
-    "image": "PHN2Zy8+",
+    "image": "data:image/svg+xml;base64,PHN2Zy8+",
     "data": "YSxiCg==",
 }
 EVIL = "<script>alert('label')</script>"
