@@ -86,6 +86,7 @@ TABLES = expand(
 )
 
 EXPLORED = STUDY.explored_files()
+EXPLORER_PAGES = STUDY.explorer_pages()
 
 
 def one_of(ids):
