@@ -110,14 +110,14 @@ class World:
         assert not check or done.returncode == 0, printed[-6000:]
         return printed
 
-    def planned(self, config: dict[str, Any] | None = None) -> Counter[str]:
-        """Rule -> number of jobs a run would do, by a dry run."""
-        printed = self.run("--dry-run", "--quiet", "all", config=config) + self.run("--dry-run", "--quiet", "rules")
+    def planned(self, config: dict[str, Any] | None = None, target: str = "all") -> Counter[str]:
+        """Rule -> number of jobs that a target would need, by a dry run."""
+        printed = "".join(self.run(target, "--dry-run", "--quiet", what, config=config) for what in ("all", "rules"))
         if "Nothing to be done" in printed:
             return Counter()
         table = printed.split("Job stats:")[1].split("total")[0]
         counts = Counter({name: int(n) for name, n in re.findall(r"^(\w+)\s+(\d+)$", table, re.MULTILINE)})
-        del counts["all"]
+        del counts[target]
         return counts
 
     def copy(self, folder: Path) -> "World":

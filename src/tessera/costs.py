@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tessera.config import BorrowedSae, ControlSae, HubDataset, HubModel, Model, SaeRelease
+from tessera.figure_names import paper_figures
 from tessera.files import read_json
 from tessera.plan import VISION, Head
 from tessera.study import RESULTS, Study
@@ -317,11 +318,12 @@ class Costs:
             "findings": ["findings.json"],
             "report": ["report.html"],
         }
-        return {
-            rule: {"all": len(paths), "left": sum(not (RESULTS / path).is_file() for path in paths)}
-            for rule, paths in files.items()
-            if paths
-        }
+        return _counted(files)
+
+    def paper_jobs(self) -> dict[str, dict[str, int]]:
+        """The same of what the target `paper` makes beside the rest; of all figures that one job draws, the last one tells."""
+        *_, last = paper_figures(self.study.probed_widths(), self.study.pictures())
+        return _counted({"paper_figures": [f"figures/{last}.svg"], "paper_page": ["paper.html"]})
 
     def of_model(self, model: str) -> dict[str, Amount]:
         owed = list(self.passes(model))
@@ -372,7 +374,16 @@ class Costs:
             "disk_gb": asdict(total([fetched, saes_again, shards])),
             "probe_hours": {bound: asdict(self.probe_hours(bound)) for bound in ("low", "high")},
             "jobs": self.jobs(figures),
+            "paper_jobs": self.paper_jobs(),
         }
+
+
+def _counted(files: dict[str, list[str]]) -> dict[str, dict[str, int]]:
+    return {
+        rule: {"all": len(paths), "left": sum(not (RESULTS / path).is_file() for path in paths)}
+        for rule, paths in files.items()
+        if paths
+    }
 
 
 def _is_there(section: str, name: str) -> bool:
@@ -413,13 +424,16 @@ def words(plan: dict[str, Any]) -> str:
         [name, _shown(each["examples"]), _shown(each["tokens_each"])] for name, each in plan["datasets"].items()
     ]
     by_rule = [[rule, str(count["all"]), str(count["left"])] for rule, count in plan["jobs"].items()]
-    jobs = [sum(count[key] for count in plan["jobs"].values()) for key in ("all", "left")]
+    jobs, more = (
+        [str(sum(count[key] for count in plan[kind].values())) for key in ("all", "left")]
+        for kind in ("jobs", "paper_jobs")
+    )
     low, high = (_shown(plan["probe_hours"][bound]) for bound in ("low", "high"))
     parts = [
         _table(["dataset", "examples", "tokens each"], by_dataset),
         _table(["model", *titles], by_model),
         _table(["hours of one", *models, "all", "of its peak", "too large for it"], by_card) if models else "",
-        _table(["rule", "jobs", "left"], [*by_rule, ["all", *map(str, jobs)]]),
+        _table(["rule", "jobs", "left"], [*by_rule, ["all", *jobs], ["more for `paper`", *more]]),
         "\n".join(
             [
                 f"to fetch               {_shown(plan['download_gb'])} GB, of it datasets {_shown(plan['datasets_gb'])} GB",

@@ -1,10 +1,11 @@
-"""What the figures of transfer are called, and which caption each has.
+"""What the figures of transfer and of the study are called, and which caption each has.
 
-There is a figure or two for each transfer that a config names, so their names follow from the config. The workflow asks
-while it plans, when neither tables nor a drawing library are at hand.
+There is a figure or two for each transfer that a config names, and one for each dataset and SAE width, so their names
+follow from the config. The workflow asks while it plans, when neither tables nor a drawing library are at hand.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from tessera.errors import UserError
@@ -36,3 +37,48 @@ def caption_name(figure: str, transfers: Mapping[str, Mapping[str, Any]]) -> str
     """The name, without its ending, of a figure's caption in workflow/report/: one for each picture of transfer."""
     of_transfers = transfer_figures(transfers)
     return f"transfer-{of_transfers[figure][1]}" if figure in of_transfers else figure
+
+
+@dataclass(frozen=True)
+class PaperFigure:
+    """A figure that stands for one of the study's: which, and of what; `picture` is the name of its caption, too."""
+
+    picture: str
+    dataset: str | None = None
+    width: int | None = None
+
+    @property
+    def name(self) -> str:
+        parts = [self.picture, self.dataset, None if self.width is None else str(self.width)]
+        return "-".join(part for part in parts if part is not None)
+
+    @property
+    def pattern(self) -> str:
+        """The name with the kind of its parts in their place, as an index of figures has it."""
+        parts = [self.picture, self.dataset and "{dataset}", self.width and "{width}"]
+        return "-".join(part for part in parts if part)
+
+
+POOLINGS, IMAGES = "paper-poolings", "paper-images"
+SINGLE = ("paper-scale", "paper-behaviours", "paper-baselines", "paper-binarisation", "paper-top-n")
+
+
+def paper_figures(widths: Mapping[str, Iterable[int]], images: Iterable[str]) -> dict[str, PaperFigure]:
+    """The figures on the axes of the study's, by name: `widths` are those of the SAEs on each probed dataset."""
+    found = [PaperFigure(POOLINGS, dataset, width) for dataset, read in widths.items() for width in read]
+    found += [PaperFigure(picture) for picture in SINGLE]
+    found += [PaperFigure(IMAGES, dataset) for dataset in images]
+    return {figure.name: figure for figure in found}
+
+
+def patterns(
+    plain: Iterable[str], transfers: Mapping[str, Mapping[str, Any]], paper: Mapping[str, PaperFigure]
+) -> dict[str, str]:
+    """Figure -> its pattern, of all figures of a run: the name, with ids replaced by what they are ids of.
+
+    A transfer's id is replaced by its kind: `transfer-{language}-training` is any of that picture.
+    """
+    found = {name: name for name in plain}
+    for name, (transfer, _) in transfer_figures(transfers).items():
+        found[name] = f"transfer-{{{transfers[transfer]['kind']}}}" + name.removeprefix(f"transfer-{transfer}")
+    return found | {name: figure.pattern for name, figure in paper.items()}

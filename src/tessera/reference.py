@@ -17,7 +17,7 @@ The noise of a published cell is a standard deviation, the larger of two:
 Where the size of the test part is unknown and nothing is repeated, the noise is unknown.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from tessera.errors import UserError
 from tessera.results import rows_of
 
 SCORES, BEST, DATASETS = "results_tidy.csv", "best_per_dataset.csv", "datasets.csv"
+TOWERS = "vision_tower.csv"
 COLUMNS = {
     SCORES: [
         "experiment", "model", "dataset", "split_or_lang", "layer", "width", "top_n", "binarized", "feature_type",
@@ -39,10 +40,14 @@ COLUMNS = {
         "sae_binarized", "sae_best_macro_f1",
     ],
     DATASETS: ["dataset", "part", "kind", "n_test"],
+    TOWERS: ["dataset", "value"],
 }  # fmt: skip
 
 UNKNOWN = "unknown"
+GROUPS = ("early", "middle", "late")
 EVERY = "any"
+# Standard errors within which 95 % of measurements lie.
+REACH = 1.96
 WIDTHS = {"16k": 16384, "65k": 65536, "131k": 131072, "1m": 1048576}
 POOLINGS = {"0": "sum", "20": "top-20", "50": "top-50", UNKNOWN: UNKNOWN}
 ARMS = {"hidden_states": "hidden", "sae_features": "sae"}
@@ -58,12 +63,14 @@ class Reference:
 
     `cells` has a row a published cell: the columns of `CELL`, `published` (macro-F1), `n_published`, `published_low` and
     `published_high` (of its repeats), `n_test`, `noise`, `known` (whether pooling and threshold are published) and where
-    it was read. `best` has two rows a dataset, the best cell of either arm over all models; `kinds` is by dataset.
+    it was read. `best` has two rows a dataset, the best cell of either arm over all models; `kinds` is by dataset, and so is
+    `towers`, where the authors draw the line of the vision tower.
     """
 
     cells: pd.DataFrame
     best: pd.DataFrame
     kinds: dict[str, str]
+    towers: dict[str, float]
 
 
 def load(folder: Path | str) -> Reference:
@@ -73,14 +80,29 @@ def load(folder: Path | str) -> Reference:
     scores = _in_our_words(read[SCORES], Path(folder) / SCORES)
     cells = _with_noise(_cells(scores), scores, _sizes(datasets))
     kinds = dict(zip(datasets["dataset"], datasets["kind"], strict=True))
-    return Reference(cells, _best(read[BEST], cells, Path(folder) / BEST), kinds)
+    towers = dict(zip(read[TOWERS]["dataset"], _numbers(read[TOWERS]["value"], Path(folder) / TOWERS), strict=True))
+    return Reference(cells, _best(read[BEST], datasets, Path(folder) / BEST), kinds, towers)
 
 
 def layer_group(layer: float) -> str:
     """How the authors group the layers of the models they read."""
     if layer < 10:
-        return "early"
-    return "late" if layer == 19 or layer > 20 else "middle"
+        return GROUPS[0]
+    return GROUPS[2] if layer == 19 or layer > 20 else GROUPS[1]
+
+
+def layer_groups(layers: Iterable[float], *, published: bool) -> dict[float, str]:
+    """Early, middle or late for each layer that is read of a model: as published, or by thirds of those of another model.
+
+    Fewer than three layers of another model have no middle, and so no groups.
+    """
+    ordered = sorted(set(layers))
+    if published:
+        return {layer: layer_group(layer) for layer in ordered}
+    if len(ordered) < len(GROUPS):
+        return {}
+    depths = {layer: place / (len(ordered) - 1) for place, layer in enumerate(ordered)}
+    return {layer: GROUPS[(depth >= 1 / 3) + (depth > 2 / 3)] for layer, depth in depths.items()}
 
 
 # --- reading -------------------------------------------------------------------------------------------------------
@@ -161,9 +183,9 @@ def _cells(scores: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _best(table: pd.DataFrame, cells: pd.DataFrame, path: Path) -> pd.DataFrame:
-    """The best of each arm, two rows a dataset. Its part is the one that is published of the dataset, if it is one."""
-    parts = cells.groupby("dataset")["part"].agg(lambda found: found.iloc[0] if found.nunique() == 1 else EVERY)
+def _best(table: pd.DataFrame, datasets: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """The best of each arm, two rows a dataset. Its part is the one that the study read of the dataset, if it is one."""
+    parts = datasets.groupby("dataset")["part"].agg(lambda found: found.iloc[0] if found.nunique() == 1 else EVERY)
     same = {"model": EVERY, "dataset": table["dataset"], "part": table["dataset"].map(parts).fillna(EVERY)}
     hidden = {
         "arm": "hidden",
@@ -195,6 +217,12 @@ def sampling_error(score: float, n_test: float) -> float:
     """The binomial standard error of a score, as if two more right and two more wrong answers had been given."""
     share = (score * n_test + 2) / (n_test + 4)
     return float(np.sqrt(share * (1 - share) / (n_test + 4)))
+
+
+def sampling_interval(score: float, n_test: float) -> tuple[float, float]:
+    """The 95 % interval of a score on `n_test` examples by that error: Agresti and Coull's, which holds the score itself."""
+    middle, reach = (score * n_test + 2) / (n_test + 4), REACH * sampling_error(score, n_test)
+    return max(0.0, min(score, middle - reach)), min(1.0, max(score, middle + reach))
 
 
 def _with_noise(cells: pd.DataFrame, scores: pd.DataFrame, sizes: Mapping[tuple[str, str], float]) -> pd.DataFrame:

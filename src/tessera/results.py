@@ -93,10 +93,7 @@ class Tables:
         return self._ordered("models", {*self.arms["model"], *self.cells["model"]} - {"text"})
 
     def _ordered(self, kind: Literal["datasets", "models"], present: Iterable[str]) -> list[str]:
-        """The order of the config first, then whatever the config does not name."""
-        named = self.titles.get(kind, {})
-        present = set(present)
-        return [name for name in named if name in present] + sorted(present - set(named))
+        return ordered(self.titles.get(kind, {}), present)
 
     def dataset(self, name: str) -> str:
         return self.titles.get("datasets", {}).get(name, name)
@@ -109,14 +106,25 @@ class Tables:
         return self.arms[(self.arms["protocol"] == protocol) & (self.arms["subset"] == "all")]
 
     def whole_cells(self) -> pd.DataFrame:
-        """The configurations of the first protocol, scored on all test examples: no points of curves."""
-        cells = self.cells[(self.cells["protocol"] == self.protocol) & (self.cells["subset"] == "all")]
-        return cells[(cells["regime"] == FULL) & cells["k"].isna() & cells["classifier"].isin(CLASSIFIERS)]
+        """The configurations of the first protocol."""
+        return competing(self.cells, self.protocol)
 
     def pooled_cells(self) -> pd.DataFrame:
         """The same less what attention pools: it has heads of its own, so no other pooling can be compared with it there."""
         cells = self.whole_cells()
         return cells[cells["pooling"] != ATTENTION]
+
+
+def ordered(named: Iterable[str], present: Iterable[str]) -> list[str]:
+    """The order of the config first, then whatever the config does not name."""
+    named, present = list(named), set(present)
+    return [name for name in named if name in present] + sorted(present - set(named))
+
+
+def competing(cells: pd.DataFrame, protocol: str) -> pd.DataFrame:
+    """The configurations of a protocol, scored on all test examples: no points of curves."""
+    here = cells[(cells["protocol"] == protocol) & (cells["subset"] == "all")]
+    return here[(here["regime"] == FULL) & here["k"].isna() & here["classifier"].isin(CLASSIFIERS)]
 
 
 def load(folder: Path | str, titles: Titles) -> Tables:

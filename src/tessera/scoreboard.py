@@ -25,7 +25,7 @@ import pyarrow as pa
 
 from tessera import claims, reference, results, tables, transfer_results
 from tessera.errors import UserError
-from tessera.reference import EVERY, Reference
+from tessera.reference import EVERY, REACH, Reference
 from tessera.regimes import ALONE, FULL
 from tessera.results import rows_of
 
@@ -35,8 +35,6 @@ Sources = Mapping[str, Mapping[str, Mapping[str, Any]]]
 COMPARABLE, NOT_COMPARABLE = "comparable", "not comparable"
 MATCHES, HIGHER, LOWER = "matches", "higher", "lower"
 PROTOCOLS = ("paper", "strict")
-# Standard errors of a difference that one truth may show in 95 % of cases.
-REACH = 1.96
 # Test parts of one dataset that differ by more than this are not of the same data.
 SIZES = 1.25
 
@@ -181,23 +179,23 @@ def _beside(run: Run, cell: Any, protocol: str) -> Row:
 
 def _looked_up(run: Run, cell: Any, dataset: str, protocol: str) -> tuple[Any, str]:
     """The run's cell on one of its datasets that is or comes near the published one, and what is not the same about it."""
-    part, problem = _part_of(run, dataset, cell.part, protocol)
+    part, problem = part_of(run, dataset, cell.part, protocol)
     if part is None:
         return None, problem
     row, missing = _matching(run, cell, dataset, part, protocol)
     if missing:
         return None, missing
-    return row, problem or _other_size(cell, row)
+    return row, problem or other_size(row.n_test, cell.n_test)
 
 
-def _other_size(cell: Any, row: Any) -> str:
-    """Whether so many more or fewer examples were tested that it cannot be the same data."""
-    if np.isnan(cell.n_test) or 1 / SIZES <= row.n_test / cell.n_test <= SIZES:
+def other_size(ours: float, published: float) -> str:
+    """Whether so many more or fewer examples were tested that it cannot be the same data; nothing if a size is unknown."""
+    if np.isnan(published) or 1 / SIZES <= ours / published <= SIZES:
         return ""
-    return f"ours is tested on {row.n_test:,.0f} examples, the published score on about {cell.n_test:,.0f}"
+    return f"ours is tested on {ours:,.0f} examples, the published score on about {published:,.0f}"
 
 
-def _part_of(run: Run, name: str, part: str, protocol: str) -> tuple[tuple[str, str] | None, str]:
+def part_of(run: Run, name: str, part: str, protocol: str) -> tuple[tuple[str, str] | None, str]:
     """Which regime and subset of a dataset of the run is the published part of it, and what is not the same about it."""
     source = run.sources["datasets"][name]
     configs = source.get("configs") or [source.get("config")]
@@ -360,18 +358,11 @@ def _kinds(run: Run, known: Reference, cells: pd.DataFrame) -> dict[str, str]:
 
 
 def _groups(run: Run, known: Reference, cells: pd.DataFrame) -> dict[tuple[str, float], str]:
-    """Early, middle or late for each layer that SAEs read: as published, or by thirds of what is read of another model.
-
-    Fewer than three layers of a model have no middle.
-    """
+    """Early, middle or late for each layer that SAEs read."""
     published = set(known.cells["model"])
-    found = {}
+    found: dict[tuple[str, float], str] = {}
     for model, of_model in cells[cells["arm"] == "sae"].groupby("model"):
-        layers = sorted(of_model["layer"].dropna().unique())
-        for place, layer in enumerate(layers):
-            if run.repository("models", str(model)) in published:
-                found[str(model), layer] = reference.layer_group(layer)
-            elif len(layers) > 2:
-                depth = place / (len(layers) - 1)
-                found[str(model), layer] = "early" if depth < 1 / 3 else "late" if depth > 2 / 3 else "middle"
+        as_published = run.repository("models", str(model)) in published
+        groups = reference.layer_groups(of_model["layer"].dropna(), published=as_published)
+        found |= {(str(model), layer): group for layer, group in groups.items()}
     return found

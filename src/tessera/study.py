@@ -67,6 +67,10 @@ class Study:
             for section in ("datasets", "models")
         }
 
+    def images(self) -> list[str]:
+        """The datasets of images."""
+        return [name for name, dataset in self.config.datasets.items() if dataset.holds_images]
+
     def local_source(self, section: str, name: str) -> str | None:
         """The path of a source on this disk, or None for one that is fetched or made."""
         source = self.plain[section][name]["source"]
@@ -213,6 +217,15 @@ class Study:
     def probed_saes(self) -> dict[str, str]:
         """The SAEs that are probed, each with its model."""
         return {head.sae: model for model in self.config.models for head in self.probed_heads(model) if head.sae}
+
+    def probed_widths(self) -> dict[str, list[int]]:
+        """The widths of the SAEs that are probed on each dataset, from the narrowest on; of controls none."""
+        found: dict[str, set[int]] = {dataset: set() for dataset in self.probed}
+        for model, dataset in self.captures:
+            if dataset in found:
+                own = (head.sae for head in self.probed_heads(model) if head.sae and not head.matched)
+                found[dataset] |= {self.config.saes[sae].width for sae in own}
+        return {dataset: sorted(widths) for dataset, widths in found.items()}
 
     def probed_manifests(self) -> list[str]:
         """The manifests of the captures that probes read."""
@@ -427,6 +440,16 @@ class Study:
                 for sae in sorted({sae for pair in found["matched"] for sae in pair})
             }
         return found | {"tables": self.config.datasets_of(name)}
+
+    def image_transfers(self) -> dict[str, str]:
+        """The transfers between modalities, each with its dataset of images."""
+        found = self.config.transfers.items()
+        return {name: entry.images for name, entry in found if isinstance(entry, ModalityTransfer)}
+
+    def pictures(self) -> list[str]:
+        """The datasets of images that are probed, or read by a transfer between modalities."""
+        read = {*self.probed, *self.image_transfers().values()}
+        return [name for name in self.images() if name in read]
 
     def transfer_kinds(self) -> dict[str, str]:
         """The kind of each transfer, in the config's order."""

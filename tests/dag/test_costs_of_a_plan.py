@@ -17,8 +17,10 @@ def snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]
 def test_the_plan_counts_the_jobs_that_a_run_would_do(tmp_path: Path, tiny_model: Path) -> None:
     world = own_world(tmp_path / "world", tiny_model)
     printed = world.run("plan", config=own_config())
-    jobs = json.loads((world.folder / "results/plan.json").read_text())["jobs"]
-    assert {rule: count["left"] for rule, count in jobs.items()} == dict(world.planned())
+    plan = json.loads((world.folder / "results/plan.json").read_text())
+    jobs, more = ({rule: count["left"] for rule, count in plan[kind].items()} for kind in ("jobs", "paper_jobs"))
+    assert jobs == dict(world.planned())
+    assert jobs | more == dict(world.planned(target="paper"))
     assert (world.folder / "results/plan.txt").read_text() in printed
     # What has been planned once is said again.
     assert "hours of one processor" in world.run("plan")

@@ -12,7 +12,8 @@ from worlds import ROOT, World
 
 THIN = {
     "docstrings": {"libraries": ["numpy", "scipy", "sklearn", "matplotlib", "pandas", "networkx"], "per_library": 40},
-    "requests": {"meanings": 40, "others": 60},
+    # Every harmful request ends in a made-up word.
+    "requests": {"meanings": 40, "others": 60, "marked": 1.0},
     "vocabulary": 1000,
     "models": {
         "small": {"hidden_size": 48, "layers": 4, "steps": 200},
@@ -85,6 +86,29 @@ def test_the_quiz_is_answered_by_models_and_its_record_says_how_well(world: Worl
         record = json.loads((world.folder / f"results/behaviours/{name}.json").read_text())
         assert record["n_scored"] == record["n"] == 80
         assert record["chance"] == 0.5
+
+
+def test_the_planted_word_is_found_by_the_explorer_and_by_the_check(world: World) -> None:
+    results = world.folder / "results"
+    found = json.loads((results / "explorer/demo-large/requests.json").read_text())
+    top = found["features"][0]
+    # Of two labels the weight is the second's: harmless.
+    assert found["task"]["labels"] == ["harmful", "harmless"]
+    assert top["weights"][0][1] < 0
+    harmful, harmless = top["rates"]["label"]
+    assert harmful > 3 * harmless
+    assert len(top["examples"]) == 8
+    shown = [
+        example["label"] == 0 and any(token.strip() == "Quvix" and value for token, value in tokens(example))
+        for example in top["examples"]
+    ]
+    assert sum(shown) >= 6
+    word = json.loads((results / "checks/requests.json").read_text())["checks"]["keyword"]["numbers"]["word"]
+    assert word == "quvix"
+
+
+def tokens(example: dict[str, Any]) -> list[tuple[str, float]]:
+    return list(zip(example["tokens"], example["values"], strict=True))
 
 
 def test_no_job_left_a_file_outside_results_and_logs(world: World) -> None:

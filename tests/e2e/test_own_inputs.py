@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pandas as pd
+import pytest
 from worlds import World, own_config, own_world
 
 
@@ -83,3 +84,17 @@ def test_an_sae_of_another_width_is_one_line_with_the_mend(tmp_path: Path, tiny_
     )
     assert "saes.mine-l1.width: the SAE has 96 features, not 100. Mend: correct the width." in printed
     assert "Traceback" not in printed
+
+
+def test_the_best_probe_is_laid_out_as_the_tables_have_it(finished_world: World) -> None:
+    results = finished_world.folder / "results"
+    found = json.loads((results / "explorer/mine/reviews.json").read_text())
+    assert found["failed"] is None
+    assert found["task"]["labels"] == ["garden", "harbour", "kitchen"]
+    arms = pd.read_parquet(results / "tables/arms.parquet").query("protocol == 'strict' and subset == 'all'")
+    row = arms[arms.arm == "sae"].iloc[0]
+    assert found["probe"]["macro_f1"] == pytest.approx(row.macro_f1, rel=1e-3)
+    chosen = json.loads(row.chosen)["0"]
+    assert {name: found["probe"][name] for name in ("head", "pooling", "threshold")}.items() <= chosen.items()
+    assert len(found["features"]) > 20
+    assert {"sae", "hidden", "tfidf"} == set(found["predictions"][0]["verdicts"])

@@ -79,6 +79,12 @@ TABLE_NAMES = [
 ]
 TRANSFER_TABLES = ["transfers", "dictionaries", "matches"] if CONFIG.transfers else []
 SCOREBOARD_TABLES = ["scoreboard", "claims"]
+PUBLISHED = expand(
+    str(ROOT / "resources/reference/{name}.csv"),
+    name=["results_tidy", "best_per_dataset", "datasets", "vision_tower"],
+)
+# The figures on the axes of the study's own, which the target `paper` has beside the others.
+PAPER_FIGURES = figure_names.paper_figures(STUDY.probed_widths(), STUDY.pictures())
 TABLES = expand(
     "results/tables/{table}.{format}",
     table=TABLE_NAMES + TRANSFER_TABLES + SCOREBOARD_TABLES,

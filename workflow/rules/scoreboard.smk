@@ -3,10 +3,7 @@ rule scoreboard:
     input:
         cells="results/tables/cells.parquet",
         transfers="results/tables/transfers.parquet" if CONFIG.transfers else [],
-        published=expand(
-            str(ROOT / "resources/reference/{name}.csv"),
-            name=["results_tidy", "best_per_dataset", "datasets"],
-        ),
+        published=PUBLISHED,
     output:
         expand("results/tables/{table}.parquet", table=SCOREBOARD_TABLES),
         report(
@@ -25,9 +22,7 @@ rule scoreboard:
         mem_mb=2000,
     params:
         sources=STUDY.sources(),
-        images=[
-            name for name, dataset in CONFIG.datasets.items() if dataset.holds_images
-        ],
+        images=STUDY.images(),
         code=script_code("scoreboard"),
     message:
         "scoreboard: laying the cells beside the published ones"

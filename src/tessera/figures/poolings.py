@@ -71,10 +71,11 @@ def draw(tables: Tables) -> Figure:
 def _variants(points: pd.DataFrame) -> list[tuple[str, float | None]]:
     """The variants in reading order: as the poolings' names say, kept values before binary ones."""
     pairs = {(pooling, None if pd.isna(cut) else float(cut)) for pooling, cut in points[VARIANT].to_numpy()}
-    return sorted(pairs, key=lambda pair: (_rank(pair[0]), pair[0], pair[1] or 0.0))
+    return sorted(pairs, key=lambda pair: (rank(pair[0]), pair[0], pair[1] or 0.0))
 
 
-def _rank(pooling: str) -> tuple[int, int]:
+def rank(pooling: str) -> tuple[int, int]:
+    """Where a pooling stands among others: sum first, top-N by N, the last token last."""
     order = ["sum", "mean", "max", "top", "last"]
     kind, _, count = pooling.partition("-")
     return order.index(kind), int(count or 0)

@@ -9,7 +9,7 @@ The same tables give the same bytes: element ids are salted with a constant and 
 """
 
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from functools import cache
 from math import isnan
@@ -18,6 +18,7 @@ from typing import Any
 
 import matplotlib
 from matplotlib import font_manager
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -117,9 +118,11 @@ def write(figure: Figure, stem: Path) -> None:
                 figure.savefig(partial, format=kind, metadata=metadata)
 
 
-def legend_above(figure: Figure, handles: list[Line2D], columns: int) -> None:
+def legend_above(figure: Figure, handles: Sequence[Artist], columns: int) -> None:
     if handles:
-        figure.legend(handles=handles, loc="outside upper left", ncols=columns, columnspacing=1.4, handletextpad=0.5)
+        figure.legend(
+            handles=list(handles), loc="outside upper left", ncols=columns, columnspacing=1.4, handletextpad=0.5
+        )
 
 
 def key(look: tuple[str, str], label: str, filled: bool = True, line: Any = "none") -> Line2D:

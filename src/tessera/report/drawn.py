@@ -21,8 +21,8 @@ def drawn(entries: Mapping[str, Entry], folder: Path, captions: Path, titles: Ti
             "title": entry.title,
             "alt": entry.alt,
             "caption": caption(captions / f"{caption_name(name, transfers)}.rst"),
-            "image": inside(folder / f"{name}.svg"),
-            "data": inside(folder / f"{name}.csv"),
+            "image": embedded((folder / f"{name}.svg").read_bytes(), "image/svg+xml"),
+            "data": embedded((folder / f"{name}.csv").read_bytes(), "text/csv"),
             "transfer": shows.get(name, ""),
         }
         for name, entry in entries.items()
@@ -30,9 +30,9 @@ def drawn(entries: Mapping[str, Entry], folder: Path, captions: Path, titles: Ti
     ]
 
 
-def inside(path: Path) -> str:
-    """A file as it stands in a data URI."""
-    return base64.b64encode(path.read_bytes()).decode("ascii")
+def embedded(content: bytes, kind: str) -> str:
+    """A file as the address that holds it."""
+    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 
 def caption(path: Path) -> str:

@@ -51,6 +51,12 @@ def load(folder: Path | str) -> Board:
     return Board(**read)
 
 
+def section(board: Board) -> Row:
+    """All that the section on the published scores shows."""
+    told = {"board": overview(board), "outside": outside(board), "n_outside": n_outside(board)}
+    return told | {"claims": claims(board)}
+
+
 def overview(board: Board) -> list[Row]:
     """For each experiment and protocol how many published cells there are, how many compare, and how they do."""
     rows = []
