@@ -28,6 +28,10 @@ from tessera.plan import ATTENTION, VISION, Head, hidden_head, plan, token_head,
 
 RESULTS = Path("results")
 
+# Bytes of a page that an example of a feature takes, about, and how many of them the report may hold and open at once.
+TEXT_SIZE, IMAGE_SIZE = 2_000, 8_000
+ROOM = 8_000_000
+
 
 class Study:
     """A config and the results folder it is about, as they are when it is made."""
@@ -279,6 +283,20 @@ class Study:
 
     def explored_files(self) -> list[str]:
         return [f"results/explorer/{model}/{dataset}.json" for model, dataset in self.explored()]
+
+    def explorer_pages(self) -> dict[str, str]:
+        """The explorer's files that get a page beside the report, and that page: all, if they would make it slow to open."""
+        shown = self.config.explorer
+        each = [shown.examples * self._example_size(dataset) for _, dataset in self.explored()]
+        if shown.features * sum(each) <= ROOM:
+            return {}
+        return {
+            f"results/explorer/{model}/{dataset}.json": f"results/report/{model}/{dataset}.html"
+            for model, dataset in self.explored()
+        }
+
+    def _example_size(self, dataset: str) -> int:
+        return IMAGE_SIZE if self.config.datasets[dataset].holds_images else TEXT_SIZE
 
     def _explored_heads(self, model: str, dataset: str) -> list[Head]:
         """The heads whose probes may be the best; controls are none of them."""

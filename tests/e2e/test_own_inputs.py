@@ -12,6 +12,8 @@ def test_the_report_the_tables_and_the_figures_are_there(finished_world: World) 
     results = finished_world.folder / "results"
     page = (results / "report.html").read_text()
     assert "mine-l3" in page
+    assert 'id="explore.mine.reviews"' in page
+    assert "Time and memory by stage" in page
     assert (results / "snakemake-report.html").stat().st_size > 10_000
     for name in ("arms", "layers", "poolings", "curves", "saes"):
         for ending in ("svg", "pdf", "png", "csv"):

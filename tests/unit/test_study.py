@@ -165,6 +165,16 @@ def test_every_probed_pair_with_an_sae_is_explored_and_the_off_switch_leaves_non
     assert study(explorer={"features": 0}).explored_files() == []
 
 
+def test_features_of_few_tasks_stand_in_the_report_and_those_of_many_beside_it() -> None:
+    assert study().explorer_pages() == {}
+    assert study(explorer={"features": 200}).explorer_pages() == {}
+    assert study(explorer={"features": 400, "examples": 30}).explorer_pages() == {
+        "results/explorer/m/a.json": "results/report/m/a.html",
+        "results/explorer/m/b.json": "results/report/m/b.html",
+    }
+    assert study(explorer={"features": 0}).explorer_pages() == {}
+
+
 def test_the_explorer_reads_every_dataset_that_holds_the_head_and_no_control() -> None:
     at = {"model": "m", "layer": 3, "width": 512}
     saes = {"s": {"source": {"demo": "topk"}, **at}, "chance": {"source": {"control": "s"}, **at}}

@@ -92,6 +92,7 @@ TABLES = expand(
 )
 
 EXPLORED = STUDY.explored_files()
+EXPLORER_PAGES = STUDY.explorer_pages()
 
 
 def one_of(ids):

@@ -108,10 +108,12 @@ rule report:
             "results/behaviours/{behaviour}.json", behaviour=CONFIG.behaviours
         ),
         manifests=STUDY.wanted_manifests(),
+        features=EXPLORED,
         captions=ancient(sorted((ROOT / "workflow/report").glob("*.rst"))),
         citation=ancient(ROOT / "CITATION.cff"),
     output:
         page="results/report.html",
+        apart=list(EXPLORER_PAGES.values()),
     log:
         "logs/report.log",
     benchmark:
@@ -124,6 +126,7 @@ rule report:
     params:
         probes=config["probes"],
         titles=STUDY.titles(),
+        apart=EXPLORER_PAGES,
         looks=page_looks(),
         code=script_code("report"),
     message:

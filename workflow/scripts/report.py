@@ -20,6 +20,8 @@ with job(snakemake):
         citation=Path(snakemake.input.citation),
         manifests=[Path(path) for path in snakemake.input.manifests],
         benchmarks=Path(snakemake.output.page).parent / "benchmarks",
+        features=[Path(path) for path in snakemake.input.features],
+        apart={Path(file): Path(page) for file, page in snakemake.params.apart.items()},
         probes=snakemake.params.probes,
         titles=snakemake.params.titles,
     )

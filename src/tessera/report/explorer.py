@@ -226,18 +226,32 @@ def _picture(example: Row, task: Row) -> Row:
 
 
 def _patches(grid: Sequence[int], values: Sequence[float], largest: float) -> Row:
+    """The patches of each heat as one outline on the grid, with the values that it stands for."""
     rows, columns = grid
-    top = max(range(len(values)), key=lambda place: values[place], default=0)
+    hot: dict[int, list[int]] = {}
+    for place, value in enumerate(values):
+        if heat := charts.level(value, largest):
+            hot.setdefault(heat, []).append(place)
+    top = max(range(len(values)), key=lambda place: values[place], default=None)
+    told = "" if top is None else f"row {top // columns + 1}, column {top % columns + 1}: {_short(values[top])}"
     return {
         "rows": rows,
         "columns": columns,
         "patches": [
-            {"x": place % columns, "y": place // columns, "heat": heat, "value": _short(value)}
-            for place, value in enumerate(values)
-            if (heat := charts.level(value, largest))
+            {
+                "heat": heat,
+                "outline": "".join(f"M{place % columns} {place // columns}h1v1h-1z" for place in places),
+                "values": _span([values[place] for place in places]),
+            }
+            for heat, places in sorted(hot.items())
         ],
-        "strongest": f"row {top // columns + 1}, column {top % columns + 1}: {_short(values[top])}" if values else "",
+        "strongest": told,
     }
+
+
+def _span(values: Sequence[float]) -> str:
+    low, high = _short(min(values)), _short(max(values))
+    return low if low == high else f"{low} to {high}"
 
 
 # --- predictions ---------------------------------------------------------------------------------------------------

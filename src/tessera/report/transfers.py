@@ -20,7 +20,7 @@ Row = dict[str, Any]
 TRAINING = {
     "native": "the language itself",
     "translated": "translations into it",
-    "transferred": "another language or dataset",
+    "transferred": "elsewhere",
     "in-domain": "the same dataset",
     "leave-one-out": "all other datasets",
     "own": "the answering model's own reading",
@@ -31,6 +31,9 @@ TRAINING = {
     "sibling's SAE": "its sibling's SAE",
 }
 
+
+# What is elsewhere depends on what is transferred between.
+ELSEWHERE = {"language": "another language", "task": "another dataset"}
 
 # The kinds of transfer: what their page is called, and what it asks.
 KINDS = {
@@ -104,8 +107,14 @@ def overview(transfers: Transfers) -> list[Row]:
             for arm in [name for name in ARMS if (here["arm"] == name).any()]:
                 of_arm = here[(here["training"] == training) & (here["arm"] == arm)]
                 if len(of_arm):
-                    rows.append(_summed(transfers.title(transfer), TRAINING[training], ARMS[arm], of_arm))
+                    words = trained_on(training, of_arm["kind"].iloc[0])
+                    rows.append(_summed(transfers.title(transfer), words, ARMS[arm], of_arm))
     return rows
+
+
+def trained_on(training: str, kind: str) -> str:
+    """A way of training in words."""
+    return ELSEWHERE[kind] if training == "transferred" and kind in ELSEWHERE else TRAINING.get(training, training)
 
 
 def _summed(title: str, training: str, arm: str, cells: pd.DataFrame) -> Row:
@@ -148,7 +157,7 @@ def every_cell(transfers: Transfers) -> list[Row]:
             "transfer": transfers.title(row.transfer),
             "source": _name(transfers, row.kind, row.source),
             "target": _name(transfers, row.kind, row.target),
-            "training": TRAINING.get(row.training, row.training),
+            "training": trained_on(row.training, row.kind),
             "arm": ARMS.get(row.arm, row.arm) + (f", {row.head}" if row.kind == "dictionary" else ""),
             "n": "" if pd.isna(row.n_train) else f"{row.n_train:,.0f} / {row.n_test:,.0f}",
             "score": _score(row),
