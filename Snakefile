@@ -33,6 +33,7 @@ include: "workflow/rules/paper.smk"
 
 onstart:
     require_pins()
+    begin_run()
 
 
 onsuccess:
