@@ -37,6 +37,8 @@ def job(snakemake: Any) -> Iterator[logging.Logger]:
 
     The line goes to the log, which the workflow shows when a job fails.
     """
+    # Snakemake tells all libraries how many cores a job holds but the tokenizers', who would take every core there is.
+    os.environ["RAYON_NUM_THREADS"] = str(snakemake.threads)
     try:
         log_path = Path(str(snakemake.log[0]))
         log_path.parent.mkdir(parents=True, exist_ok=True)

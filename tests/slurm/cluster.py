@@ -2,22 +2,29 @@
 
 Nothing of it touches a SLURM that the machine may have: configuration, key, sockets, ports and state are its own, and
 every command finds them through `SLURM_CONF`. The nodes claim cards that are empty files, and memory that may not be there.
+What is written to the folder for temporary files on one of them is seen on no other, where this user may arrange that.
 """
 
 import getpass
 import os
+import re
 import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-PROGRAMS = "munged", "mungekey", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol", "scancel"
+ROOT = Path(__file__).parents[2]
+PROGRAMS = "munged", "mungekey", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol", "scancel", "sinfo"
 # Debian keeps the daemons where only root looks.
 PATH = os.pathsep.join([os.environ["PATH"], "/usr/sbin", "/sbin"])
 NODES = "n1", "n2"
+# States of jobs that have not ended.
+ALIVE = "PENDING", "RUNNING", "COMPLETING"
 
 CONF = """\
 ClusterName=tests
@@ -26,7 +33,7 @@ SlurmctldPort={port}
 SlurmUser={user}
 SlurmdUser={user}
 AuthType=auth/munge
-AuthInfo=socket={folder}/munge.socket
+AuthInfo=socket={folder}/munge.socket,cred_expire=5
 CredType=cred/munge
 StateSaveLocation={folder}/state
 SlurmctldPidFile={folder}/slurmctld.pid
@@ -49,22 +56,45 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory
 SchedulerParameters=sched_interval=1,bf_interval=1,sched_min_interval=0
 KillWait=2
+MinJobAge=7200
 GresTypes=gpu
-AccountingStorageType=accounting_storage/none
 Epilog={folder}/epilog
-"""
-NODE = """\
-NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs=4 RealMemory=16000 Gres=gpu:1
-"""
-PARTITION = """\
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 """
-EPILOG = "#!/bin/sh\nexit 0\n"
+NODE = """\
+NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs=4 RealMemory=64000 Gres=gpu:1
+"""
+CARD = """\
+NodeName={name} Name=gpu File={folder}/{name}/card0
+"""
+WITHOUT_HISTORY = ["AccountingStorageType=accounting_storage/none"]
+DOES_NOTHING = "#!/bin/sh\nexit 0\n"
+# Within a job, Snakemake's executor starts srun without any of SLURM's variables, the place of the configuration included.
+SRUN = """\
+#!/bin/sh
+SLURM_CONF={folder}/slurm.conf exec {srun} "$@"
+"""
 
 
-def missing() -> list[str]:
-    """The programs of SLURM that are not here."""
-    return [name for name in PROGRAMS if shutil.which(name, path=PATH) is None]
+class Job(NamedTuple):
+    """What SLURM says of a job."""
+
+    id: str
+    state: str
+    comment: str
+    node: str
+    cores: str
+    memory: str
+    cards: str
+
+
+# What `scontrol` calls these.
+FIELDS = "JobId", "JobState", "Comment", "NodeList", "NumCPUs", "MinMemoryNode", "TresPerJob"
+
+
+def missing(programs: Sequence[str] = PROGRAMS) -> list[str]:
+    """The programs that are not here."""
+    return [name for name in programs if shutil.which(name, path=PATH) is None]
 
 
 def wait_until(true: Callable[[], bool], what: str, seconds: float = 60) -> None:
@@ -75,51 +105,78 @@ def wait_until(true: Callable[[], bool], what: str, seconds: float = 60) -> None
         time.sleep(0.1)
 
 
+def free_port() -> int:
+    with socket.socket() as asked:
+        asked.bind(("127.0.0.1", 0))
+        return int(asked.getsockname()[1])
+
+
+def snakemake(*options: str, jobs: int) -> list[str]:
+    """The command that runs the workflow through SLURM where a mine.yaml is, and asks often how the jobs are."""
+    command = [sys.executable, "-m", "snakemake", *options, "--snakefile", str(ROOT / "Snakefile")]
+    command += ["--profile", str(ROOT / "profiles/slurm"), "--configfile", "mine.yaml", "--jobs", str(jobs)]
+    return [*command, "--slurm-init-seconds-before-status-checks", "2"]
+
+
 class Cluster:
-    """A SLURM of two nodes with a core and a card each. Use it as a context."""
+    """A SLURM of two nodes with four cores and a card each. Use it as a context."""
+
+    history = WITHOUT_HISTORY
 
     def __init__(self, folder: Path):
         self.folder = folder
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
-        path = os.pathsep.join([str(folder / "bin"), PATH])
-        self.env = {**os.environ, "PATH": path, "SLURM_CONF": str(folder / "slurm.conf")}
+        own = {"SLURM_CONF": str(folder / "slurm.conf"), "TMPDIR": str(folder / "tmp")}
+        others = {
+            key: value for key, value in os.environ.items() if not key.startswith(("SLURM_", "SBATCH_", "SQUEUE_"))
+        }
+        self.env = {**others, **own, "PATH": os.pathsep.join([str(folder / "bin"), PATH]), "HF_HUB_OFFLINE": "1"}
+        # What gives a node a folder for temporary files of its own.
+        self.apart: list[str] = []
 
     def __enter__(self) -> "Cluster":
-        for name in ("bin", "state", *NODES):
-            (self.folder / name).mkdir()
-        names = {"folder": self.folder, "host": socket.gethostname().split(".")[0], "user": getpass.getuser()}
-        conf = CONF.format(port=free_port(), **names)
-        conf += "".join(NODE.format(name=name, port=free_port(), **names) for name in NODES)
-        self.write("slurm.conf", conf + PARTITION)
-        self.write(
-            "gres.conf", "".join(f"NodeName={name} Name=gpu File={self.folder}/{name}/card0\n" for name in NODES)
-        )
-        for name in NODES:
-            (self.folder / name / "card0").touch()
-        self.write("epilog", EPILOG).chmod(0o755)
-        # Within a job, Snakemake's executor starts srun without any of SLURM's variables, this one included.
-        srun = shutil.which("srun", path=PATH)
-        self.write("bin/srun", f'#!/bin/sh\nSLURM_CONF={self.folder}/slurm.conf exec {srun} "$@"\n').chmod(0o755)
-        key, made = self.folder / "munge.key", self.folder / "munge"
-        made.mkdir()
-        self.command("mungekey", "--create", f"--keyfile={key}")
-        files = [f"--{kind}-file={made}/munged.{kind}" for kind in ("log", "pid", "seed")]
-        self.start(
-            "munged", "--foreground", "--force", f"--socket={self.folder}/munge.socket", f"--key-file={key}", *files
-        )
-        wait_until((self.folder / "munge.socket").exists, "munge")
-        self.start_controller()
-        for name in NODES:
-            self.start_node(name)
-        wait_until(lambda: self.states() == dict.fromkeys(NODES, "IDLE"), f"the nodes, see {self.folder}")
+        try:
+            self.configure()
+            self.start_munge()
+            self.start_controller()
+            for name in NODES:
+                self.start_node(name)
+            wait_until(lambda: self.states() == dict.fromkeys(NODES, "IDLE"), f"the nodes, see {self.folder}")
+        except BaseException:
+            self.end()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.running("controller"):
+        try:
+            for name in set(NODES) - self.processes.keys():
+                # A node that comes back ends what is left on it of jobs that were given up.
+                self.start_node(name)
             self.command("scancel", "--user", getpass.getuser())
-            wait_until(lambda: not self.jobs(), "the end of cancelled jobs")
-        for name in reversed(list(self.processes)):
-            self.stop(name)
+            wait_until(lambda: not self.jobs(*ALIVE), "the end of cancelled jobs")
+        finally:
+            self.end()
+
+    def configure(self) -> None:
+        for name in ("bin", "state", "tmp", *NODES):
+            (self.folder / name).mkdir()
+        folders = {"folder": self.folder, "srun": shutil.which("srun", path=PATH)}
+        names = {"host": socket.gethostname().split(".")[0], "user": getpass.getuser()}
+        nodes = [NODE.format(name=name, port=free_port(), **names) for name in NODES]
+        conf = CONF.format(port=free_port(), **folders, **names)
+        self.write("slurm.conf", "".join([conf, *nodes, *(f"{line}\n" for line in self.history)]))
+        self.write("gres.conf", "".join(CARD.format(name=name, **folders) for name in NODES))
+        for name in NODES:
+            (self.folder / name / "card0").touch()
+        self.write("epilog", DOES_NOTHING).chmod(0o755)
+        self.write("bin/srun", SRUN.format(**folders)).chmod(0o755)
+        mount = f'mount -t tmpfs none {self.env["TMPDIR"]} && exec "$@"'
+        apart = ["unshare", "--mount", "sh", "-c", mount, "sh"]
+        if (
+            shutil.which("unshare")
+            and subprocess.run([*apart, "true"], capture_output=True, check=False).returncode == 0
+        ):
+            self.apart = apart
 
     def write(self, name: str, text: str) -> Path:
         (self.folder / name).write_text(text)
@@ -129,29 +186,37 @@ class Cluster:
 
     def start(self, name: str, *command: str) -> None:
         with (self.folder / f"{name}.out").open("ab") as out:
-            program = [name, *command] if name == "munged" else list(command)
-            self.processes[name] = subprocess.Popen(program, env=self.env, stdout=out, stderr=out)
+            self.processes[name] = subprocess.Popen(command, env=self.env, stdout=out, stderr=out)
+
+    def start_munge(self) -> None:
+        key, made = self.folder / "munge.key", self.folder / "munge"
+        made.mkdir()
+        self.command("mungekey", "--create", f"--keyfile={key}")
+        files = [f"--{kind}-file={made}/munged.{kind}" for kind in ("log", "pid", "seed")]
+        place = [f"--socket={self.folder}/munge.socket", f"--key-file={key}"]
+        self.start("munge", "munged", "--foreground", "--force", *place, *files)
+        wait_until((self.folder / "munge.socket").exists, "munge")
 
     def start_controller(self) -> None:
         self.start("controller", "slurmctld", "-D")
-        wait_until(
-            lambda: self.ask("scontrol", "ping").startswith("Slurmctld(primary) at") and self.up(), "the controller"
-        )
+        wait_until(self.up, f"the controller, see {self.folder}")
 
     def up(self) -> bool:
+        """Whether the controller answers."""
         return "is UP" in self.ask("scontrol", "ping")
 
     def start_node(self, name: str) -> None:
-        self.start(name, "slurmd", "-D", "-N", name)
+        self.start(name, *self.apart, "slurmd", "-D", "-N", name)
 
     def stop(self, name: str, how: signal.Signals = signal.SIGTERM) -> None:
-        """End a daemon that this has started. The jobs on a node live on without it."""
+        """End a daemon. The jobs on a node live on without its own."""
         process = self.processes.pop(name)
         process.send_signal(how)
         process.wait(timeout=30)
 
-    def running(self, name: str) -> bool:
-        return name in self.processes and self.processes[name].poll() is None
+    def end(self) -> None:
+        for name in reversed(list(self.processes)):
+            self.stop(name)
 
     # --- commands ---
 
@@ -167,16 +232,14 @@ class Cluster:
 
     def states(self) -> dict[str, str]:
         """Node -> its state."""
-        lines = self.command("sinfo", "--Node", "--noheader", "--format=%N %T").split("\n")
-        return {node: state.upper() for node, state in (line.split() for line in lines if line)}
+        lines = self.command("sinfo", "--Node", "--noheader", "--format=%N %T").splitlines()
+        return {node: state.upper() for node, state in map(str.split, lines)}
 
-    def jobs(self, *options: str) -> dict[str, str]:
-        """Rule -> state, of the jobs that wait or run, or of all with `--states=all`."""
-        lines = self.command("squeue", "--noheader", "--format=%i|%T|%k", *options).splitlines()
-        return {job: (state, comment) for job, state, comment in (line.split("|") for line in lines)}
-
-
-def free_port() -> int:
-    with socket.socket() as asked:
-        asked.bind(("127.0.0.1", 0))
-        return int(asked.getsockname()[1])
+    def jobs(self, *states: str) -> list[Job]:
+        """All jobs there have been, in the order in which they were submitted, or those in some states."""
+        told = [
+            dict(re.findall(r"(\w+)=(\S*)", line))
+            for line in self.ask("scontrol", "--oneliner", "show", "jobs").splitlines()
+        ]
+        jobs = [Job(*(job.get(field, "") for field in FIELDS)) for job in told if "JobId" in job]
+        return sorted((job for job in jobs if not states or job.state in states), key=lambda job: int(job.id))
