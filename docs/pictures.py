@@ -1,7 +1,7 @@
-"""Make the README's pictures from a finished run: `python docs/pictures.py results/report.html`.
+"""Make the README's pictures from a finished default run: `python docs/pictures.py results/report.html`.
 
-It needs the `test` extra and Chromium. The pictures are the first page and the strongest feature of the first task, as a
-reader sees them, with as many colours as they need.
+It needs the `test` extra and Chromium. The pictures are the first page and the strongest feature for the requests, as a
+reader sees them, with as many colours as they need. The requests are generated, so no one else's texts are in a picture.
 """
 
 import io
@@ -15,7 +15,7 @@ from playwright.sync_api import sync_playwright
 HERE = Path(__file__).parent
 SIZE = {"width": 1180, "height": 860}
 COLOURS = 128
-FIRST = ".explorer .listing tbody th a"
+FIRST = '.explorer[id$="requests"] .listing tbody th a'
 
 
 def main(report: Path) -> None:
