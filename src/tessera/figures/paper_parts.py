@@ -112,7 +112,7 @@ def grouped_bars(axes: Axes, bars: pd.DataFrame, categories: Sequence[str], mode
         at = categories.index(row.category) + shift
         bar(axes, row, at, 0.92 * thick, color=look.color(row.model), hatch=look.hatch(row.model))
         if row.status == "ok" and row.n_failed:
-            axes.plot(at, FOOT, **CROSS, color="black", zorder=3)
+            axes.plot(at, 2 * FOOT, "X", color="black", markerfacecolor="white", markersize=5, zorder=3)
     axes.set_xticks(range(len(categories)), categories)
     axes.set_xlim(-0.6, len(categories) - 0.4)
     axes.grid(visible=False, axis="x")
