@@ -3,13 +3,16 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(PYTHON) -m venv .venv && $(BIN)/pip install --quiet --constraint constraints.txt --editable
 
-.PHONY: run test lint format config clean
+.PHONY: run test test-slurm lint format config clean
 
 run:  ## install, run the default config, write results/report.html
 	$(INSTALL) . && $(BIN)/snakemake --cores all
 
 test:  ## install what the tests need, and pass them
 	$(INSTALL) '.[test]' && $(BIN)/python -m pytest
+
+test-slurm:  ## pass the tests on a cluster, a SLURM of their own, where its packages are installed
+	$(INSTALL) '.[slurm,test]' && $(BIN)/python -m pytest -n0 tests/slurm
 
 lint:  ## lint, format check, types, and Snakemake's own linter
 	$(BIN)/ruff check .

@@ -35,6 +35,7 @@ include: "workflow/rules/paper.smk"
 
 onstart:
     require_pins()
+    begin_run()
 
 
 onsuccess:

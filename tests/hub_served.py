@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from worlds import ROOT
@@ -86,6 +86,8 @@ class Hub:
     def __init__(self, files: dict[str, dict[str, bytes]]):
         self.files = files
         self.own: dict[str, dict[str, bytes]] = {}
+        # Repository -> the token that opens its files.
+        self.gated: dict[str, str] = {}
         self.faults: list[Fault] = []
         self.asked: list[Asked] = []
         self.slow: str | None = None
@@ -145,26 +147,24 @@ class Hub:
             section, owner, repo, path = stored.groups()
             self.send_file(request, path, self.held(section, f"{owner}/{repo}")[path])
             return
-        address = (
-            r"/(?:api/)?(?:(models|datasets)/)?([\w.-]+)/([\w.-]+)/(tree|resolve|revision)/(\w+)/?([^?]*)(?:\?.*)?"
-        )
+        address = r"/(?:api/)?(?:(models|datasets)/)?([\w.-]+)/([\w.-]+)(?:/(tree|resolve|revision)/(\w+)/?([^?]*))?(?:\?(.*))?"
         asked = re.fullmatch(address, request.path)
         if not asked:
             refuse(request, 404)
             return
-        section, owner, repo, what, revision, path = asked.groups()
-        section = section or "models"
+        section, owner, repo, what, revision, path, query = asked.groups()
+        section, what, revision = section or "models", what or "revision", revision or "main"
         files = self.held(section, f"{owner}/{repo}")
         if repo in REFUSED:
             refuse(request, *REFUSED[repo])
         elif revision not in (REVISION, "main"):
             refuse(request, 404, "RevisionNotFound")
         elif what == "tree":
-            send_json(request, [listed(name, content) for name, content in files.items()] if not path else [])
+            send_json(request, list(tree(files, path, recursive="recursive=true" in (query or "").lower())))
         elif what == "revision":
             siblings = [{"rfilename": name, **described(name, content)} for name, content in files.items()]
             send_json(request, {"id": f"{owner}/{repo}", "sha": REVISION, "siblings": siblings})
-        elif repo == "gated":
+        elif repo == "gated" or not self.opens(f"{owner}/{repo}", token):
             refuse(request, 403 if token else 401, "GatedRepo")
         elif path not in files:
             refuse(request, 404, "EntryNotFound")
@@ -175,6 +175,9 @@ class Hub:
 
     def held(self, section: str, repository: str) -> dict[str, bytes]:
         return self.own.get(repository, self.files.get(section, {}))
+
+    def opens(self, repository: str, token: str | None) -> bool:
+        return repository not in self.gated or token == f"Bearer {self.gated[repository]}"
 
     def fault(self, path: str, *kinds: type) -> Fault | None:
         with self.lock:
@@ -222,6 +225,17 @@ def described(name: str, content: bytes) -> dict[str, Any]:
     large = {"lfs": {"sha256": sha256(content), "oid": sha256(content), "size": len(content), "pointerSize": 130}}
     found = {"size": len(content), "blobId": git_hash(content), "oid": git_hash(content)}
     return {**found, **large} if name.endswith(LARGE) else found
+
+
+def tree(files: dict[str, bytes], folder: str, *, recursive: bool) -> Iterator[dict[str, Any]]:
+    """What the Hub lists of a folder: files and folders in it, or all below it."""
+    top = f"{folder}/" if folder else ""
+    below = {name: content for name, content in files.items() if name.startswith(top)}
+    above = {str(parent) for name in below for parent in PurePosixPath(name).parents} - {"."}
+    folders = {name for name in above if name.startswith(top)}
+    for name in sorted([*below, *folders]):
+        if recursive or "/" not in name.removeprefix(top):
+            yield {"type": "directory", "path": name, "oid": "c" * 40} if name in folders else listed(name, below[name])
 
 
 def listed(name: str, content: bytes) -> dict[str, Any]:

@@ -41,6 +41,33 @@ COMMON = [
 ]
 
 
+# The demo world of the default, with less to read and shorter training.
+THIN = {
+    "docstrings": {"libraries": ["numpy", "scipy", "sklearn", "matplotlib", "pandas", "networkx"], "per_library": 40},
+    # Every harmful request ends in a made-up word.
+    "requests": {"meanings": 40, "others": 60, "marked": 1.0},
+    "vocabulary": 1000,
+    "models": {
+        "small": {"hidden_size": 48, "layers": 4, "steps": 200},
+        "large": {"hidden_size": 64, "layers": 6, "steps": 160},
+    },
+    "sae_steps": 100,
+    "questions": 80,
+    "tuned_steps": 30,
+    "vision_steps": 40,
+    "digits": 100,
+}
+
+
+def thin_default() -> dict[str, Any]:
+    """The embedded default with all that it has, each in small."""
+    config: dict[str, Any] = yaml.safe_load((ROOT / "config/config.yaml").read_text())
+    config["demo"] = THIN
+    config["probes"] |= {"strict": {"seeds": 2, "c": [0.1, 1.0]}, "protocols": ["strict"]}
+    config["probes"] |= {"sae_poolings": ["sum"], "hidden_poolings": ["mean"]}
+    return config
+
+
 def write_reviews(path: Path, n: int = 90, seed: int = 0) -> None:
     """A CSV with texts about one of three topics, in two parts."""
     rng = np.random.default_rng(seed)

@@ -1,20 +1,27 @@
 """Writing files so that a reader sees the old one or the whole new one, and hashing them.
 
 Everything under results/ is written through `replacing`: to a temporary neighbour first, flushed to disk, then renamed.
-A killed job leaves at most a neighbour that the next write of the same name removes.
+The neighbour has the writer's name in it, since on a cluster a job that was given up for lost may still be writing while
+its successor does. A killed job leaves at most a neighbour that the next write of the same name removes.
 """
 
 import errno
 import hashlib
 import json
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tessera.processes import is_alive, own_name
+
 # The disk, or the user's share of it.
 FULL = {errno.ENOSPC, errno.EDQUOT}
+PARTIAL = ".partial"
+# Seconds without a write after which a neighbour of another machine is taken for a dead one's.
+GIVEN_UP = 3600
 
 
 @contextmanager
@@ -25,8 +32,8 @@ def replacing(path: Path | str) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.unlink(missing_ok=True)
+    partial = path.with_name(f".{path.name}.{own_name()}{PARTIAL}")
+    _remove_strays(path)
     try:
         yield partial
         with partial.open("rb") as handle:
@@ -38,6 +45,25 @@ def replacing(path: Path | str) -> Iterator[Path]:
         raise
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _remove_strays(path: Path) -> None:
+    """Remove what killed writers of `path` have left."""
+    prefix = f".{path.name}."
+    with os.scandir(path.parent) as entries:
+        found = [entry.name for entry in entries if entry.name.startswith(prefix) and entry.name.endswith(PARTIAL)]
+    for name in found:
+        stray = path.with_name(name)
+        alive = is_alive(name[len(prefix) : -len(PARTIAL)])
+        if alive is False or (alive is None and _is_old(stray)):
+            stray.unlink(missing_ok=True)
+
+
+def _is_old(path: Path) -> bool:
+    try:
+        return time.time() - path.stat().st_mtime > GIVEN_UP
+    except FileNotFoundError:
+        return False
 
 
 def canonical_json(value: Any) -> str:

@@ -37,6 +37,8 @@ def job(snakemake: Any) -> Iterator[logging.Logger]:
 
     The line goes to the log, which the workflow shows when a job fails.
     """
+    # Snakemake tells all libraries how many cores a job holds but the tokenizers', who would take every core there is.
+    os.environ["RAYON_NUM_THREADS"] = str(snakemake.threads)
     try:
         log_path = Path(str(snakemake.log[0]))
         log_path.parent.mkdir(parents=True, exist_ok=True)
@@ -53,7 +55,8 @@ def job(snakemake: Any) -> Iterator[logging.Logger]:
     except Exception as error:
         if isinstance(error, OSError) and error.errno in DISK_TROUBLE:
             where, reason = str(error.filename or "results/"), os.strerror(error.errno)
-            logger.error("%s", UserError(where, reason, "see to the disk, then run the same command again"))
+            see_to = "have its owner let you write to it" if error.errno == errno.EACCES else "see to the disk"
+            logger.error("%s", UserError(where, reason, f"{see_to}, then run the same command again"))
         else:
             logger.exception("%s is a bug in tessera, not in your input; please report it", type(error).__name__)
         sys.exit(1)

@@ -7,25 +7,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-import yaml
-from worlds import ROOT, World
-
-THIN = {
-    "docstrings": {"libraries": ["numpy", "scipy", "sklearn", "matplotlib", "pandas", "networkx"], "per_library": 40},
-    # Every harmful request ends in a made-up word.
-    "requests": {"meanings": 40, "others": 60, "marked": 1.0},
-    "vocabulary": 1000,
-    "models": {
-        "small": {"hidden_size": 48, "layers": 4, "steps": 200},
-        "large": {"hidden_size": 64, "layers": 6, "steps": 160},
-    },
-    "sae_steps": 100,
-    "questions": 80,
-    "tuned_steps": 30,
-    "vision_steps": 40,
-    "digits": 100,
-}
-
+from worlds import World, thin_default
 
 # The first test waits for the whole run.
 pytestmark = pytest.mark.timeout(1200)
@@ -33,15 +15,9 @@ pytestmark = pytest.mark.timeout(1200)
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    config: dict[str, Any] = yaml.safe_load((ROOT / "config/config.yaml").read_text())
-    config["demo"] = THIN
-    config["probes"]["strict"] = {"seeds": 2, "c": [0.1, 1.0]}
-    config["probes"]["protocols"] = ["strict"]
-    config["probes"]["sae_poolings"] = ["sum"]
-    config["probes"]["hidden_poolings"] = ["mean"]
     made = World(tmp_path_factory.mktemp("default") / "world")
     made.folder.mkdir()
-    (made.folder / "printed.txt").write_text(made.run(config=config))
+    (made.folder / "printed.txt").write_text(made.run(config=thin_default()))
     return made
 
 

@@ -136,6 +136,7 @@ class Captures:
                 },
                 "output": [str(folder / shards.MANIFEST)],
                 "log": [str(log)],
+                "threads": 1,
                 "wildcards": {"model": "tiny"},
                 "params": {
                     "heads": [vars(head) for head in (hidden_head(1), Head("s", 1, "s"))],

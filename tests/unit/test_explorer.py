@@ -154,13 +154,12 @@ def test_strength_stability_and_sign_are_those_of_a_model_for_each_split(world: 
 
 
 def refitted(world: Made, found: dict[str, Any]) -> list[tuple[Any, Any]]:
-    """Splits, and a model of each found by the whole search, apart from the explorer."""
+    """Each split with the model that the whole search comes to; a probe job keeps that of the first alone."""
     X = pooling.pool(shards.read_sae(world.manifest().parent, found["probe"]["head"]), found["probe"]["pooling"])
     codes = np.searchsorted(LABELS, world.table.labels.astype(str))
     protocol = protocols.strict(**STRICT)
     splits = protocol.splits(codes, world.table.groups)
     probe = protocols.Probe(arms.given(X, found["probe"]["threshold"]), protocol, codes, 3)
-    # A seed of its own for each, since of all the first alone keeps its model.
     choices = probe._choices(splits)
     return [
         (splits[at], model)

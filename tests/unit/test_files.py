@@ -1,5 +1,9 @@
 """Writing so that a reader sees the old file or the whole new one."""
 
+import os
+import platform
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -22,10 +26,33 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_what_a_killed_write_left_is_no_hindrance(tmp_path: Path) -> None:
-    (tmp_path / ".a.json.partial").write_text("half")
+def ended_process() -> str:
+    """The name of a process of this machine that is no more."""
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        process.wait()
+    return f"{platform.node()}.{process.pid}"
+
+
+def test_what_a_killed_write_left_is_removed(tmp_path: Path) -> None:
+    (tmp_path / f".a.json.{ended_process()}.partial").write_text("half")
+    other = tmp_path / ".a.json.another-machine.1.partial"
+    other.write_text("half")
+    os.utime(other, (0, 0))
     write_json(tmp_path / "a.json", [1])
     assert list(tmp_path.iterdir()) == [tmp_path / "a.json"]
+
+
+def test_two_that_write_the_same_file_do_not_touch_each_others_parts(tmp_path: Path) -> None:
+    living = [f".a.json.{platform.node()}.{os.getppid()}.partial", ".a.json.another-machine.1.partial"]
+    others = [".a.json.partial", ".b.json.another-machine.1.partial", f".a.json.{platform.node()}.x.partial"]
+    for name in (*living, *others):
+        (tmp_path / name).write_text("half")
+    with replacing(tmp_path / "a.json") as partial:
+        partial.write_text("whole")
+        with (tmp_path / living[0]).open("a") as other:
+            other.write(" and half")
+    assert {path.name for path in tmp_path.iterdir()} == {"a.json", *living, *others}
+    assert (tmp_path / "a.json").read_text() == "whole"
 
 
 def test_the_hash_of_a_value_does_not_depend_on_the_order_of_keys() -> None:

@@ -29,7 +29,10 @@ def test_the_conda_environments_have_the_versions_of_the_constraints() -> None:
 
 def test_every_dependency_is_pinned() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    for name in project["dependencies"] + project["optional-dependencies"]["test"]:
+    for name in [
+        *project["dependencies"],
+        *(name for extra in project["optional-dependencies"].values() for name in extra),
+    ]:
         assert name.lower().replace("_", "-") in pins(), name
 
 

@@ -22,7 +22,7 @@ def own_handlers() -> Any:
 
 def failing(tmp_path: Path, error: Exception) -> str:
     log = tmp_path / "logs/x.log"
-    with pytest.raises(SystemExit) as stopped, job(SimpleNamespace(log=[str(log)])):
+    with pytest.raises(SystemExit) as stopped, job(SimpleNamespace(log=[str(log)], threads=1)):
         raise error
     assert stopped.value.code == 1
     return log.read_text()

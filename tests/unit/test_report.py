@@ -27,7 +27,7 @@ FIGURE = {
     "alt": "A dot plot.",
     "caption": "Look.",
     "image": "data:image/svg+xml;base64,PHN2Zy8+",
-    "data": "YSxiCg==",
+    "data": "data:text/csv;base64,YSxiCg==",
 }
 EVIL = "<script>alert('label')</script>"
 

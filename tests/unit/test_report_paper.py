@@ -9,7 +9,7 @@ import fakes_paper
 import fakes_transfers
 import pytest
 from PIL import Image
-from test_report import CAPTIONS, EVIL, Reader
+from test_report import EVIL, Reader
 from test_report_scoreboard import board_of
 from test_scoreboard import OURS, SOURCES
 
@@ -17,6 +17,7 @@ from tessera.errors import UserError
 from tessera.figure_names import PaperFigure, paper_figures, transfer_figures
 from tessera.report import paper
 
+CAPTIONS = fakes_paper.ROOT / "workflow/report"
 INDEX = fakes_paper.ROOT / "resources/reference/figures_index.csv"
 PLAIN = ["arms", "layers", "poolings", "curves", "saes"]
 TITLES: dict[str, dict[str, Any]] = fakes_transfers.TITLES | {

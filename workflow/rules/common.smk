@@ -20,7 +20,16 @@ os.environ.update(
     PYTHONPATH=os.pathsep.join(dict.fromkeys([str(ROOT / "src"), *found]))
 )
 
-from tessera import cards, closing, figure_names, fingerprint, offline
+from tessera import (
+    cards,
+    closing,
+    figure_names,
+    fingerprint,
+    folder,
+    machine,
+    offline,
+    slurm,
+)
 from tessera.config_file import check_files
 from tessera.config_file import parse as checked
 from tessera.errors import UserError
@@ -34,9 +43,10 @@ if not workflow.config_settings.configfiles:
 
 
 MEMORY = fingerprint.Memory(Path("results/.digests.json"))
-atexit.register(MEMORY.save)
 
 try:
+    if workflow.is_main_process:
+        folder.require_writable()
     check_files([Path(path) for path in workflow.config_settings.configfiles])
     STUDY = Study(checked(config), MEMORY)
     STUDY.require_sources()
@@ -53,6 +63,14 @@ config.update(STUDY.plain)
 # A local capture holds cores while it waits for a card, so no more start than there are cards. --resources gpu=N wins.
 if workflow.nodes is None and (gpus := cards.count(CONFIG.capture.device)):
     workflow.global_resources.setdefault("gpu", gpus)
+
+# Nor do more jobs run here than memory allows, by what they say they need. --resources mem_mb=N wins.
+if workflow.nodes is None:
+    workflow.global_resources.setdefault("mem_mb", machine.memory_mb())
+
+# A group of jobs within one of SLURM has the cores that SLURM gave it, which not every cluster makes it keep to.
+if workflow.nodes is None and (granted := machine.granted_cores()):
+    workflow.global_resources["_cores"] = min(granted, workflow.cores)
 
 FIGURE_NAMES = [
     "arms",
@@ -194,6 +212,30 @@ def require_pins():
         )
     except UserError as error:
         raise WorkflowError(str(error)) from None
+
+
+def begin_run():
+    """Before the first job, and not before a dry run: no job runs twice, and whoever comes later learns of this run."""
+    try:
+        if workflow.nodes is not None:
+            slurm.require_none_left(Path.cwd())
+    except UserError as error:
+        raise WorkflowError(str(error)) from None
+    folder.enter()
+    # Jobs on other machines read it rather than work it out again.
+    MEMORY.save()
+
+
+def end_process():
+    """At the end of Snakemake, however it comes: whose run it was that kept this one out, if one did."""
+    folder.leave()
+    MEMORY.save()
+    if not workflow.dryrun and workflow.persistence and workflow.persistence.locked:
+        print(f"\n{folder.locked()}", file=sys.stderr)
+
+
+if workflow.is_main_process:
+    atexit.register(end_process)
 
 
 def close_run():

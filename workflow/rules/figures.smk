@@ -1,4 +1,11 @@
 # What people look at: tables, figures, findings and the report.
+localrules:
+    tables,
+    figure,
+    findings,
+    report,
+
+
 rule tables:
     input:
         text_probes=STUDY.text_probes(),

@@ -1,4 +1,8 @@
 # The run's cells beside the published ones, and what a reproduction should show.
+localrules:
+    scoreboard,
+
+
 rule scoreboard:
     input:
         cells="results/tables/cells.parquet",

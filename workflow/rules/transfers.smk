@@ -1,4 +1,8 @@
 # What models answer, and what classifiers trained in one place are worth in another.
+localrules:
+    transfer_tables,
+
+
 rule behaviour:
     input:
         table=lambda wildcards: ancient(
