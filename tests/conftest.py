@@ -6,19 +6,10 @@ import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import Gemma2Config, Gemma2ForCausalLM, PreTrainedTokenizerFast
-from worlds import World, own_config, own_world
+from worlds import TEXTS, World, own_config, own_world
 
 # As in a job. Workers stand beside each other, and threads that wait for each other on busy cores slow tiny models tenfold.
 torch.set_num_threads(1)
-
-TEXTS = [
-    "a short text",
-    "the quick brown fox jumps over the lazy dog and then it sleeps for a long, long while in the sun",
-    "one",
-    "numbers 1 2 3 and punctuation, too; is that all? no!",
-    "ünïcödé, 漢字 and emoji 🙂 are bytes to it",
-    "the same words again and again and again and again",
-]
 
 
 @pytest.fixture(scope="session")

@@ -14,10 +14,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from conftest import TEXTS
 from saes_made import random_sae
 from safetensors.torch import load_file, save_file
-from worlds import write_reviews
+from worlds import TEXTS, write_reviews
 
 from tessera import arms, capture, examples, explorer, pooling, probes, protocols, shards
 from tessera.capture import Effort, Reading

@@ -41,6 +41,16 @@ COMMON = [
 ]
 
 
+# Texts for a tiny model to read.
+TEXTS = [
+    "a short text",
+    "the quick brown fox jumps over the lazy dog and then it sleeps for a long, long while in the sun",
+    "one",
+    "numbers 1 2 3 and punctuation, too; is that all? no!",
+    "ünïcödé, 漢字 and emoji 🙂 are bytes to it",
+    "the same words again and again and again and again",
+]
+
 # The demo world of the default, with less to read and shorter training.
 THIN = {
     "docstrings": {"libraries": ["numpy", "scipy", "sklearn", "matplotlib", "pandas", "networkx"], "per_library": 40},

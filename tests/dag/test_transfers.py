@@ -55,7 +55,16 @@ def world(finished_world: World, tmp_path_factory: pytest.TempPathFactory) -> Wo
     write_questions(made.folder / "data/questions.csv")
     planned = made.planned(transferring())
     assert planned == Counter(
-        dataset=1, capture=1, behaviour=2, transfer=2, transfer_tables=1, scoreboard=1, figure=3, findings=1, report=1
+        dataset=1,
+        capture=1,
+        behaviour=2,
+        transfer=2,
+        transfer_tables=1,
+        scoreboard=1,
+        figure=3,
+        findings=1,
+        report=1,
+        explore=1,  # whose rates are told of every dataset that the model reads
     )
     made.run(config=transferring())
     return made

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import TEXTS
 from saes_made import random_sae
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from worlds import TEXTS
 
 from tessera import capture, controls, passes, precision, shards
 from tessera.capture import Effort, Reading

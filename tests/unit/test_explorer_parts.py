@@ -10,12 +10,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import TEXTS
 from PIL import Image
 from safetensors.numpy import save_file
 from scipy import sparse, stats
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import BertTokenizer, PreTrainedTokenizerFast
+from worlds import TEXTS
 
 from tessera import capture, examples, explorer, health, pooling, probes, protocols, shards
 from tessera.explorer import activity, dictionary, images, reasons

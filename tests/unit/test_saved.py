@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from conftest import TEXTS
 from saes_made import random_sae
 from safetensors.numpy import load_file, save_file
-from worlds import write_reviews
+from worlds import TEXTS, write_reviews
 
 from tessera import arms, capture, controls, pooling, probes, protocols, saved, shards
 from tessera.arms import Given, Variant

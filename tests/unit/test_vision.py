@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from conftest import TEXTS
 from PIL import Image
 from saes_made import random_sae
 from transformers import AddedToken, AutoProcessor, PreTrainedTokenizerFast
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
+from worlds import TEXTS
 
 from tessera import capture, model_snapshots, precision, shards
 from tessera.capture import Effort, Reading
