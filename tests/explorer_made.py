@@ -30,7 +30,7 @@ PLANTED = 5
 MARK = "Q"
 STRICT: dict[str, Any] = {"seeds": 3, "test_size": 0.25, "inner_folds": 3, "c": [0.1, 1.0]}
 SEARCH = {"curve_poolings": None, "classifiers": ["l2", "means"], "sparse_k": [], "l1_penalties": [0.5]}
-SEARCH |= {"regimes": {"train_shares": [], "label_noise": [], "imbalance": [], "shuffled": False}}
+SEARCH |= {"alone": False, "regimes": {"train_shares": [], "label_noise": [], "imbalance": [], "shuffled": False}}
 SETTINGS = {"features": 30, "examples": 4, "predictions": 12}
 HEADS = [hidden_head(1), Head("marked", 0, "marked"), Head("other", 2, "other")]
 READING = Reading(dtype="float32", attention="eager", max_length=64)
