@@ -338,7 +338,14 @@ def test_a_task_without_a_probe_of_an_sae_says_why(world: Made, tmp_path: Path) 
 
 def means_alone() -> dict[str, Any]:
     empty: dict[str, Any] = {"train_shares": [], "label_noise": [], "imbalance": [], "shuffled": False}
-    return {"classifiers": ["means"], "curve_poolings": None, "sparse_k": [], "l1_penalties": [0.5], "regimes": empty}
+    return {
+        "classifiers": ["means"],
+        "curve_poolings": None,
+        "sparse_k": [],
+        "l1_penalties": [0.5],
+        "alone": False,
+        "regimes": empty,
+    }
 
 
 def test_the_published_protocol_alone_lays_nothing_out(world: Made, tmp_path: Path) -> None:

@@ -332,7 +332,7 @@ def test_a_task_of_images_shows_each_once_and_the_grid_of_its_patches(tmp_path: 
         pooling.pool(tokens, "sum"),
         examples.read(tmp_path / "datasets/d.parquet"),
         identity=identity,
-        search={**search, "regimes": regimes},
+        search={**search, "alone": False, "regimes": regimes},
         protocols=["strict"],
         strict_settings=strict,
     )
