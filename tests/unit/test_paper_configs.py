@@ -112,10 +112,10 @@ def test_every_dataset_of_the_inventory_is_in_the_config_and_no_other() -> None:
 def test_columns_and_splits_are_those_of_the_inventory_where_it_knows_them() -> None:
     for hub, datasets in by_repository().items():
         row = inventory()[hub]
-        texts = {dataset.text for dataset in datasets if not dataset.holds_images}
+        contents = {dataset.image if dataset.holds_images else dataset.text for dataset in datasets}
         labels = {dataset.label for dataset in datasets}
         if row["text_field"]:
-            assert texts == set(re.findall(r"(?:^|/ )(\w+)", row["text_field"])), hub
+            assert contents == set(re.findall(r"(?:^|/ )(\w+)", row["text_field"])), hub
         if row["label_field"]:
             assert labels == {row["label_field"]}, hub
         if re.fullmatch(r"[\w,]+", row["split"]):

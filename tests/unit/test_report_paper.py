@@ -19,6 +19,7 @@ from tessera.report import paper
 
 CAPTIONS = fakes_paper.ROOT / "workflow/report"
 INDEX = fakes_paper.ROOT / "resources/reference/figures_index.csv"
+FACTS = fakes_paper.ROOT / "resources/reference/protocol_facts.csv"
 PLAIN = ["arms", "layers", "poolings", "curves", "saes"]
 TITLES: dict[str, dict[str, Any]] = fakes_transfers.TITLES | {
     "datasets": {"docstrings": "Docstrings", "requests": EVIL},
@@ -43,7 +44,7 @@ def page_of(folder: Path, tables: Path, figures: dict[str, PaperFigure], **chang
         (drawn / f"{name}.svg").write_text("<svg/>")
         Image.new("RGB", (60, 40), "white").save(drawn / f"{name}.png")
     given: dict[str, Any] = {
-        "tables": tables, "figures": drawn, "index": INDEX, "captions": CAPTIONS, "plain": PLAIN,
+        "tables": tables, "figures": drawn, "index": INDEX, "facts": FACTS, "captions": CAPTIONS, "plain": PLAIN,
         "paper": list(figures.values()), "titles": TITLES, "protocols": ["paper", "strict"],
         "sources": {"datasets": {"docstrings": {"demo": "docstrings"}}, "models": {}},
     }  # fmt: skip
@@ -67,10 +68,19 @@ def index() -> list[dict[str, str]]:
 
 
 def test_every_figure_of_the_study_is_on_the_page_in_words(read: Reader) -> None:
-    assert len(read.all("section")) == len(index()) + 1
+    assert len(read.all("section")) == len(index()) + 2
     for row in index():
         for column in ("path_pattern", "axes_groups", "differs"):
             assert " ".join(row[column].split()) in read.text
+
+
+def test_the_procedure_is_told_fact_by_fact_with_what_is_done_here(read: Reader) -> None:
+    with FACTS.open(encoding="utf-8", newline="") as handle:
+        facts = list(csv.DictReader(handle))
+    for fact in facts:
+        for column in ("item", "value", "here", "source"):
+            assert fact[column], fact
+            assert " ".join(fact[column].split()) in read.text
 
 
 def test_every_figure_of_ours_stands_once_and_has_its_files(read: Reader) -> None:

@@ -49,6 +49,7 @@ rule paper_page:
         tables=expand("results/tables/{table}.parquet", table=SCOREBOARD_TABLES),
         figures=[*FIGURES, *rules.paper_figures.output],
         index=ROOT / "resources/reference/figures_index.csv",
+        facts=ROOT / "resources/reference/protocol_facts.csv",
         captions=ancient(sorted((ROOT / "workflow/report").glob("*.rst"))),
     output:
         "results/paper.html",

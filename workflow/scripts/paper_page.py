@@ -12,6 +12,7 @@ with job(snakemake):
         tables=Path(snakemake.input.tables[0]).parent,
         figures=Path(snakemake.input.figures[0]).parent,
         index=Path(snakemake.input.index),
+        facts=Path(snakemake.input.facts),
         captions=Path(snakemake.input.captions[0]).parent,
         plain=snakemake.params.plain,
         paper=[PaperFigure(**figure) for figure in snakemake.params.figures],

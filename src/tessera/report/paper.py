@@ -1,4 +1,4 @@
-"""The page of the study's figures: each of them in words, what stands for it in this run, and what differs.
+"""The page of the study's figures: each of them in words, what stands for it in this run, and what differs; and the procedure.
 
 Like the report it is one file that asks for nothing. A study has a figure for every dataset and width, and
 a hundred drawings of lines and letters would make a page that no browser likes to open. So where many figures stand for
@@ -23,7 +23,8 @@ from tessera.report import sections, shell
 from tessera.report.drawn import caption, embedded
 from tessera.transfer_results import Titles
 
-COLUMNS = ("path_pattern", "what", "axes_groups", "code", "ours", "differs")
+INDEX = ("path_pattern", "what", "axes_groups", "code", "ours", "differs")
+FACTS = ("item", "value", "source", "status", "here")
 # More figures than this for one of the authors' are folded away.
 FEW = 8
 COLORS = 32
@@ -35,6 +36,7 @@ def build(
     tables: Path | str,
     figures: Path | str,
     index: Path | str,
+    facts: Path | str,
     captions: Path | str,
     plain: Sequence[str],
     paper: Sequence[PaperFigure],
@@ -42,7 +44,8 @@ def build(
     sources: Mapping[str, Mapping[str, Mapping[str, Any]]],
     protocols: Sequence[str],
 ) -> None:
-    """Write the page from the folders of tables, figures and captions, and the index of the authors' figures.
+    """Write the page from the folders of tables, figures and captions, the index of the authors' figures, and the facts of
+    their procedure.
 
     `plain` names the figures of every run that this one has, `paper` those on the study's axes.
     """
@@ -51,7 +54,7 @@ def build(
     words = _words(by_name, Path(captions), titles)
     rows: list[dict[str, Any]] = []
     seen: dict[str, dict[str, str]] = {}
-    for row in _index(Path(index)):
+    for row in _read(Path(index), INDEX):
         names = [name for pattern in row["ours"].split() for name in known if known[name] == pattern]
         new = [name for name in names if name not in seen]
         many = len(new) > FEW
@@ -60,6 +63,7 @@ def build(
         seen |= {name: words[name] for name in new}
     values = {
         "rows": rows,
+        "facts": _read(Path(facts), FACTS),
         **board_sections.section(board_sections.load(tables)),
         "demo": sections.uses_demo({"source": source} for of in sources.values() for source in of.values()),
         "protocols": list(protocols),
@@ -75,12 +79,12 @@ def _once(words: Mapping[str, dict[str, str]], name: str, names: Sequence[str]) 
     return words[name] if first == name else words[name] | {"caption": "What it shows is told under the first of them."}
 
 
-def _index(path: Path) -> list[dict[str, str]]:
+def _read(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     with path.open(encoding="utf-8", newline="") as handle:
         rows = list(csv.DictReader(handle))
-    missing = [name for name in COLUMNS if rows and name not in rows[0]]
+    missing = [name for name in columns if rows and name not in rows[0]]
     if missing or not rows:
-        wrong = f"the columns {', '.join(missing)} are missing" if missing else "it names no figure"
+        wrong = f"the columns {', '.join(missing)} are missing" if missing else "it has no rows"
         raise UserError(str(path), wrong, "restore resources/reference from the repository")
     return rows
 
