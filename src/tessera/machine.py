@@ -1,4 +1,5 @@
-"""What the jobs that run here may take together: the memory of the machine, or the cores and memory that SLURM gave.
+"""What the jobs that run here may take together: the memory of the machine, or the cores and memory that SLURM gave; and
+what a job takes where the config says how much that is.
 
 The Snakefile imports this while it is parsed, so nothing here may import more than the standard library.
 """
@@ -10,6 +11,9 @@ from pathlib import Path
 LIMITS = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes")
 # What is left to the system and to Snakemake itself.
 KEPT = 0.1
+# Megabytes of sae-lens itself; the copies that it makes of encoder and decoder, in float32; and how wide a model is taken to
+# be before it is here: as one of eight billion parameters.
+LIBRARY_MB, COPIES, BYTES, HIDDEN = 1500, 2, 2 * 4, 4096
 
 
 def memory_mb() -> int:
@@ -26,3 +30,8 @@ def granted_cores() -> int | None:
     """The cores of the job of SLURM that this is part of; None where it is part of none."""
     cores = os.environ.get("SLURM_CPUS_PER_TASK", "")
     return int(cores) if cores.isdecimal() else None
+
+
+def storing_mb(width: int) -> int:
+    """Megabytes that a job takes which stores an SAE of so many features in canonical form."""
+    return LIBRARY_MB + COPIES * BYTES * HIDDEN * width // 1_000_000

@@ -39,7 +39,7 @@ rule sae:
         "../../envs/models.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
+        mem_mb=lambda wildcards: machine.storing_mb(CONFIG.saes[wildcards.sae].width),
     params:
         entry=lambda wildcards: STUDY.entry("saes", wildcards.sae),
         digest=lambda wildcards: STUDY.source_digest("saes", wildcards.sae),
