@@ -16,6 +16,7 @@ import pytest
 from fakes_report import ROOT, written
 
 from tessera import findings, report
+from tessera.files import write_json
 from tessera.report import citation, shell
 from tessera.results import Tables
 
@@ -118,6 +119,26 @@ def test_the_features_of_a_task_stand_inside_the_file_or_beside_it(tmp_path: Pat
     for way in ("report/demo-large/requests.html", "../../report.html"):
         folder = tmp_path if way.startswith("report") else apart.parent
         assert (folder / way).resolve().is_file()
+
+
+def test_an_sae_that_no_probe_reads_has_its_model_and_its_health(tmp_path: Path) -> None:
+    given = written(tmp_path)
+    sae = tmp_path / "records/saes/borrowed/revision.json"
+    shape = {"layer": 1, "d_sae": 256, "architecture": "topk"}
+    write_json(sae, shape | {"source": {"borrowed": "demo-large-l1-512"}, "sha256": "2" * 64})
+    health = {"explained_variance": 0.617, "l0": 11.9, "dead_fraction": 0.25, "tokens": 10}
+    head = {"kind": "sae", "layer": 1, "width": 256, "architecture": "topk", "health": health}
+    manifest = tmp_path / "activations/demo-large/requests/c/manifest.json"
+    write_json(manifest, {"heads": {"borrowed": head}, "examples": 1, "tokens": {"read": 10}})
+    report.build(
+        tmp_path / "report.html",
+        **(given | {"saes": [sae]}),
+        manifests=[manifest],
+        sae_models={"borrowed": "demo-large"},
+    )
+    page = Reader((tmp_path / "report.html").read_text()).text
+    told = page[page.index("borrowed", page.index("Sparse autoencoders")) :]
+    assert told.index("Demo, large") < told.index("0.617") < told.index("11.9") < told.index("25.0%")
 
 
 def test_nothing_is_fetched_and_only_the_pages_own_script_and_style_run(page: str, read: Reader) -> None:

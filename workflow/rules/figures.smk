@@ -134,6 +134,7 @@ rule report:
         probes=config["probes"],
         titles=STUDY.titles(),
         apart=EXPLORER_PAGES,
+        sae_models={name: sae.model for name, sae in CONFIG.saes.items()},
         looks=page_looks(),
         code=script_code("report"),
     message:

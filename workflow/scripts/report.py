@@ -22,6 +22,7 @@ with job(snakemake):
         benchmarks=Path(snakemake.output.page).parent / "benchmarks",
         features=[Path(path) for path in snakemake.input.features],
         apart={Path(file): Path(page) for file, page in snakemake.params.apart.items()},
+        sae_models=snakemake.params.sae_models,
         probes=snakemake.params.probes,
         titles=snakemake.params.titles,
     )

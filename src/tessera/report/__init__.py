@@ -11,13 +11,14 @@ as the installed versions are the same.
 import os
 import platform
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from tessera import __version__, results, transfer_results
+from tessera import __version__, health, results, transfer_results
 from tessera.figures import FIGURES, of_transfers
 from tessera.files import read_json, replacing
 from tessera.report import citation as citations
@@ -64,6 +65,7 @@ def build(
     benchmarks: Path | str | None = None,
     features: Iterable[Path | str] = (),
     apart: Mapping[Path, Path] | None = None,
+    sae_models: Mapping[str, str] | None = None,
     probes: dict[str, Any],
     titles: Titles,
 ) -> None:
@@ -73,15 +75,19 @@ def build(
     results/behaviours/; `models` and `saes` the records results/.../{name}/revision.json; `manifests` are those of the
     captures, and `benchmarks` is the folder in which Snakemake notes what jobs cost; `citation` is CITATION.cff; `probes`
     is that section of the config. `features` are the explorer's files; those in `apart` get the page of their own that it
-    names. A figure without an SVG is left out.
+    names. `sae_models` says which model each SAE reads; with it, those that serve transfers alone have their health, too. A figure
+    without an SVG is left out.
     """
     found, output, apart = load(tables, titles), Path(output), dict(apart or {})
+    saes, manifests = ([Path(path) for path in paths] for paths in (saes, manifests))
+    if sae_models:
+        found = replace(found, saes=health.table(sae_models, saes, manifests).to_pandas())
     records = {
         "datasets": {Path(path).stem: read_json(path) for path in datasets},
         "checks": {Path(path).stem: read_json(path) for path in checks},
         "behaviours": {Path(path).stem: read_json(path) for path in behaviours},
         "models": {Path(path).parent.name: read_json(path) for path in models},
-        "saes": {Path(path).parent.name: read_json(path) for path in saes},
+        "saes": {path.parent.name: read_json(path) for path in saes},
     }
     tasks = [_task(Path(path), apart.get(Path(path)), output, titles) for path in features]
     page = render(
