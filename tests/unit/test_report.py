@@ -138,6 +138,7 @@ def test_an_sae_that_no_probe_reads_has_its_model_and_its_health(tmp_path: Path)
     )
     page = Reader((tmp_path / "report.html").read_text()).text
     told = page[page.index("borrowed", page.index("Sparse autoencoders")) :]
+    assert "demo-large-l1-512, read here on this model" in told
     assert told.index("Demo, large") < told.index("0.617") < told.index("11.9") < told.index("25.0%")
 
 

@@ -312,6 +312,10 @@ def source(given: Row, revision: str | None = None) -> str:
     """Where something comes from, in one line; a Hub commit and a release are named in full."""
     if "demo" in given:
         return f"made here (demo: {given['demo']})"
+    if "borrowed" in given:
+        return f"{given['borrowed']}, read here on this model"
+    if "control" in given:
+        return f"random features, as many as {given['control']} has"
     pinned = given.get("revision") or revision
     parts = ("revision", "splits", "configs", "subset")
     named = [str(value) for key, value in given.items() if key not in parts and value is not None]
