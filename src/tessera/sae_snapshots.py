@@ -17,7 +17,7 @@ from tessera.errors import UserError
 from tessera.files import read_json, write_json
 from tessera.hub import hub_trouble
 from tessera.saes import CONFIG, WEIGHTS, Sae
-from tessera.snapshots import allowed, bring, emptied, opening, write_record
+from tessera.snapshots import allowed, bring, emptied, opening, require_whole, write_record
 
 
 def store(
@@ -27,9 +27,11 @@ def store(
     key, source, commit = f"saes.{name}", entry["source"], None
     if "control" in source:
         assert given is not None  # noqa: S101 - the rule gives it the SAE to match
+        require_whole(given)
         controls.write(given, folder, seed)
     elif "borrowed" in source:
         assert given is not None  # noqa: S101 - the rule gives it the SAE to borrow
+        require_whole(given)
         bring(given, folder, (CONFIG, WEIGHTS))
     elif "demo" in source:
         assert given is not None  # noqa: S101 - the rule gives it what the demo has trained

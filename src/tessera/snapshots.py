@@ -75,6 +75,20 @@ def bring(origin: Path, folder: Path, patterns: Iterable[str]) -> None:
             shutil.copyfile(file, folder / file.name)
 
 
+def require_whole(folder: Path, without: str = "") -> None:
+    """A `UserError` about the first file of a snapshot that is missing, or is not the one that its record tells of.
+
+    Files whose name has the pattern `without` are not looked at.
+    """
+    for name, sha256 in read_json(folder / RECORD)["files"].items():
+        path = folder / name
+        if fnmatch(name, without):
+            continue
+        if not path.is_file() or sha256_file(path) != sha256:
+            wrong = "it is missing" if not path.is_file() else f"its content is not what {RECORD} says"
+            raise UserError(str(path), wrong, f"delete {folder / RECORD} and run again; the snapshot is brought anew")
+
+
 def write_record(folder: Path, source: dict[str, str], given: Path | None, shapes: dict[str, Any]) -> None:
     """Write the record of what `folder` holds; a source of the demo world brings its own measurements along."""
     names = sorted(p.name for p in folder.iterdir() if p.is_file() and p.name != RECORD and not p.name.startswith("."))
