@@ -23,12 +23,21 @@ def require_writable() -> None:
     """A `UserError` about the first folder of a run that this user may not write to."""
     for folder in _folders():
         if not os.access(folder, os.W_OK | os.X_OK):
-            owner = _owner(folder)
-            mend = (
-                f"work in a folder of your own, or have {owner} run chmod -R g+rwX {' '.join(map(str, WRITTEN))} in a "
-                "folder of your group with its s bit set, and all of you work with umask 002"
-            )
-            raise UserError(str(folder), f"it belongs to {owner} and you may not write to it", mend)
+            raise UserError(str(folder), *_kept_from(folder))
+
+
+def _kept_from(folder: Path) -> tuple[str, str]:
+    """Why this user may not write to a folder, and the mend."""
+    if os.statvfs(folder).f_flag & os.ST_RDONLY:
+        return "its disk is mounted read-only", "mount it for writing, or work in a folder on another disk"
+    if folder.stat().st_uid == os.geteuid():
+        return "it is yours and you may not write to it", f"run chmod -R u+rwX {folder}"
+    owner = _owner(folder)
+    mend = (
+        f"work in a folder of your own, or have {owner} run chmod -R g+rwX {' '.join(map(str, WRITTEN))} in a "
+        "folder of your group with its s bit set, and all of you work with umask 002"
+    )
+    return f"it belongs to {owner} and you may not write to it", mend
 
 
 def _folders() -> Iterator[Path]:

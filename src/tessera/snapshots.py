@@ -14,7 +14,7 @@ from typing import Any
 
 from tessera.demo.folders import RECORD as DEMO_RECORD
 from tessera.errors import UserError
-from tessera.files import read_json, sha256_file, sha256_json, write_json
+from tessera.files import read_json, replacing, sha256_file, sha256_json, write_json
 from tessera.job import DISK_TROUBLE
 
 RECORD = "revision.json"
@@ -72,7 +72,8 @@ def bring(origin: Path, folder: Path, patterns: Iterable[str]) -> None:
         try:
             os.link(file.resolve(), folder / file.name)
         except OSError:
-            shutil.copyfile(file, folder / file.name)
+            with replacing(folder / file.name) as partial:
+                shutil.copyfile(file, partial)
 
 
 def require_whole(folder: Path, without: str = "") -> None:
