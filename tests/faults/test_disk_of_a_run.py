@@ -1,6 +1,9 @@
 """A disk that fills up, or that nobody may write to, in any stage of a run: one line, and with room all goes on."""
 
+import os
 import re
+import shlex
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -76,3 +79,82 @@ def test_a_full_disk_stops_a_stage_with_one_line_and_with_room_the_same_command_
     world.run(stage.target, environment=environment, within=apart.within(world.folder))
     assert made_by(apart.seen(world.folder)) == undisturbed
     assert finished.items() <= {path: path.stat().st_mtime_ns for path in files(results)}.items()
+
+
+def test_a_full_disk_stops_snakemakes_own_report_with_one_line_that_mends_it(
+    fetched_world: World, apart: Beside, tmp_path: Path
+) -> None:
+    world = fetched_world.copy(tmp_path / "world")
+    results = on_a_disk_of_its_own(world, "results", apart)
+    provenance = results / "snakemake-report.html"
+    provenance.unlink()
+    needed = -(-(results / "report.html").stat().st_size // PAGE)
+    (results / "report.html").unlink()
+    filler = apart.fill(world.folder / "results", needed + 8)
+    within = apart.within(world.folder)
+    printed = world.run(check=False, within=within)
+    assert "Traceback" not in printed
+    told = [line for line in printed.splitlines() if "snakemake-report.html: " in line]
+    wrong = "all else is done, and Snakemake could not write its report (OSError: [Errno 28] No space left on device)"
+    assert len(told) == 1, printed
+    assert told[0].startswith(f"results/snakemake-report.html: {wrong}. Mend: see to that, then run ")
+    # What the run finds is said all the same.
+    assert "What it finds:" in printed
+    assert {path.name for path in results.iterdir() if "report" in path.name} == {"report.html"}
+    filler.unlink()
+    apart.run(*within[len(apart.entering) :], *shlex.split(told[0].split(", then run ")[1].removesuffix(".")))
+    assert provenance.stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("name", ["logs", ".snakemake"])
+def test_a_full_disk_for_logs_or_notes_stops_it_without_a_traceback_and_with_room_it_ends_well(
+    fetched_world: World, undisturbed: dict[str, bytes], apart: Beside, tmp_path: Path, name: str
+) -> None:
+    world = fetched_world.copy(tmp_path / "world")
+    seen = on_a_disk_of_its_own(world, name, apart)
+    stage = STAGES["explore"]
+    stage.forget(world.folder / "results")
+    filler = apart.fill(world.folder / name, 0)
+    within = apart.within(world.folder)
+    printed = world.run(stage.target, check=False, within=within)
+    (tmp_path / "printed.txt").write_text(printed)
+    assert "Traceback" not in printed
+    filler.unlink()
+    world.run(stage.target, "--unlock", within=within)
+    world.run(stage.target, within=within)
+    assert made_by(world.folder) == undisturbed
+    assert seen.is_dir()
+
+
+def test_a_folder_that_is_mounted_read_only_is_one_line_before_anything_runs(
+    fetched_world: World, apart: Beside, tmp_path: Path
+) -> None:
+    world = fetched_world.copy(tmp_path / "world")
+    folder = world.folder / "results"
+    STAGES["report"].forget(folder)
+    apart.run("mount", "--bind", str(folder), str(folder))
+    apart.run("mount", "-o", "remount,bind,ro", str(folder))
+    printed = world.run(check=False, within=apart.within(world.folder))
+    mend = "mount it for writing, or work in a folder on another disk"
+    assert f"\nresults: its disk is mounted read-only. Mend: {mend}." in printed
+    assert "Traceback" not in printed
+    assert "Job stats" not in printed
+    assert not (folder / "report.html").exists()
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0 or not shutil.which("setpriv"), reason="only root can do without what root may do"
+)
+@pytest.mark.parametrize("place", ["results", "results/figures", "logs", ".snakemake"])
+def test_a_folder_of_ones_own_that_is_closed_is_one_line_before_anything_runs(
+    fetched_world: World, tmp_path: Path, place: str
+) -> None:
+    world = fetched_world.copy(tmp_path / "world")
+    STAGES["report"].forget(world.folder / "results")
+    (world.folder / place).chmod(0o555)
+    printed = world.run(check=False, within=("setpriv", "--bounding-set=-dac_override,-dac_read_search"))
+    (world.folder / place).chmod(0o755)
+    assert f"\n{place}: it is yours and you may not write to it. Mend: run chmod -R u+rwX {place}." in printed
+    assert "Traceback" not in printed
+    assert "Job stats" not in printed
+    assert not (world.folder / "results/report.html").exists()
