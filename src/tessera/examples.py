@@ -98,7 +98,7 @@ def read(table_path: Path | str, sha256: str | None = None) -> Table:
         if isinstance(error, OSError) and error.errno in DISK_TROUBLE:
             raise
         raise _damaged(table_path, str(error)) from None
-    if found != sha256:
+    if found != sha256 or not _is_named(table.column_names):
         raise _damaged(table_path, "its examples are not those of its record")
     has = set(table.column_names)
     return Table(
@@ -115,6 +115,14 @@ def read(table_path: Path | str, sha256: str | None = None) -> Table:
             for name in table.column_names
             if name.startswith(FURTHER)
         },
+    )
+
+
+def _is_named(columns: Sequence[str]) -> bool:
+    """Whether columns have the names of a table, which its record does not tell."""
+    known = [schema(modality).names for modality in _CONTENT]
+    return any(list(columns[: len(names)]) == names for names in known) and all(
+        name.startswith(FURTHER) for name in columns[len(known[0]) :]
     )
 
 

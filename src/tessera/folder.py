@@ -6,6 +6,7 @@ while it lasts, so that whoever starts a second one learns of the first.
 The Snakefile imports this while it is parsed, so nothing here may import more than the standard library.
 """
 
+import errno
 import os
 import time
 from collections.abc import Iterator
@@ -20,10 +21,19 @@ RUNS = Path(".snakemake/runs")
 
 
 def require_writable() -> None:
-    """A `UserError` about the first folder of a run that this user may not write to."""
+    """A `UserError` about the first folder of a run that this user may not write to, or whose disk is full."""
     for folder in _folders():
         if not os.access(folder, os.W_OK | os.X_OK):
             raise UserError(str(folder), *_kept_from(folder))
+        if _is_full(os.statvfs(folder)):
+            raise UserError(str(folder), os.strerror(errno.ENOSPC), "see to the disk, then run the same command again")
+
+
+def _is_full(disk: os.statvfs_result) -> bool:
+    """Whether a disk has not a block or not a file left for this user; one that does not count them says it has none at all."""
+    root = os.geteuid() == 0
+    blocks, files = (disk.f_bfree, disk.f_ffree) if root else (disk.f_bavail, disk.f_favail)
+    return (disk.f_blocks > 0 and blocks == 0) or (disk.f_files > 0 and files == 0)
 
 
 def _kept_from(folder: Path) -> tuple[str, str]:

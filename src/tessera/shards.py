@@ -181,7 +181,8 @@ def main(folders: list[str]) -> int:
     lines = [*problems, f"{len(captures)} captures, {len(problems)} files missing or damaged"]
     if problems:
         lines.append(
-            "Delete manifest.json beside the damaged head's folder and run again: only damaged shards are made anew."
+            "Delete manifest.json beside the damaged head's folder and run `snakemake captures` with the same config: only "
+            "damaged shards are made anew."
         )
     sys.stdout.write("\n".join(lines) + "\n")
     return 1 if problems else 0

@@ -112,9 +112,9 @@ def test_a_deleted_manifest_is_made_again_of_the_shards_that_are_there(fetched_w
     manifest = folder_of(world) / shards.MANIFEST
     before = {path: path.stat().st_mtime_ns for path in manifest.parent.rglob("part-*")}
     manifest.unlink()
-    planned = world.planned()
-    assert planned["capture"] == 1
-    assert not planned.keys() & {"dataset", "model", "sae", "check", "probe_text"}
+    # Whoever has the report may remove what is large. It is made again for whatever asks for it.
+    assert world.planned() == {}
+    assert world.planned(target=CAPTURE.target) == {"capture": 1}
     world.run(CAPTURE.target)
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert made_by(world.folder) == made_by(fetched_world.folder)
@@ -166,10 +166,8 @@ def test_no_job_reads_a_damaged_table_and_what_it_says_mends_it(
     world = fetched_world.copy(tmp_path / "world")
     path = Path("results/datasets/reviews.parquet")
     TABLES[how](world.folder / path)
-    if how == "deleted":
-        assert world.planned()["dataset"] == 1
-    else:
-        assert world.planned() == {}
+    assert world.planned() == {}
+    if how != "deleted":
         (world.folder / "results/checks/reviews.json").unlink()
         head = world.folder / "results/probes/mine/reviews/layer-1"
         for file in [*head.iterdir(), *(world.folder / "results/probes/text/reviews").iterdir()]:

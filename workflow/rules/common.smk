@@ -231,7 +231,9 @@ def end_process():
     """At the end of Snakemake, however it comes: whose run it was that kept this one out, if one did."""
     folder.leave()
     MEMORY.save()
-    if not workflow.dryrun and workflow.persistence and workflow.persistence.locked:
+    # A report is written while the run that it is of holds the lock.
+    locks = workflow.execution_settings and workflow.execution_settings.lock
+    if locks and not workflow.dryrun and workflow.persistence.locked:
         print(f"\n{folder.locked()}", file=sys.stderr)
 
 
@@ -274,7 +276,8 @@ def write_provenance(path, at):
         partial.replace(path)
         return None
     partial.unlink(missing_ok=True)
-    reason = (done.stderr.strip().splitlines() or ["it does not say why"])[-1]
+    said = [line for line in done.stderr.splitlines() if "Error" in line]
+    reason = said[-1].strip() if said else "it does not say why"
     command[command.index(str(partial))] = str(path)
     return UserError(
         str(path),
