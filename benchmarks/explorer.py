@@ -22,7 +22,7 @@ from safetensors.numpy import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from tessera import columns, examples, explorer, pooling, probes, protocols, shards
-from tessera.files import write_json
+from tessera.files import sha256_file, write_json
 
 EXAMPLES, TOKENS, L0, VOCABULARY, D_IN = 5000, 100, 80, 4096, 256
 LABELS = ["first", "second", "third", "fourth"]
@@ -136,8 +136,9 @@ def make_capture(folder: Path, rng: np.random.Generator, codes: np.ndarray, widt
             (HEAD, capture.sae_table(rows, tokens, kept)),
             ("tokens", pa.Table.from_arrays(made, schema=shards.TOKENS_SCHEMA)),
         ):
-            shards.write(folder / name / shards.part_name(number), table)
-            entries[name].append({"file": shards.part_name(number)})
+            path = folder / name / shards.part_name(number)
+            shards.write(path, table)
+            entries[name].append({"file": path.name, "sha256": sha256_file(path)})
     write_json(folder / shards.MANIFEST, {"shards": entries, "examples": EXAMPLES, "heads": {HEAD: {"width": width}}})
 
 

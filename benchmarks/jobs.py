@@ -7,9 +7,12 @@ every job is a process of its own whose seconds Snakemake notes:
 - hollow: this workflow, with scripts that do nothing else either;
 - whole (with `--whole`, an hour or more): this workflow as it is, up to its report.
 
+`--datasets N` makes it a study of N datasets.
+
 What a run takes beyond the sum of its jobs' seconds, by job, is Snakemake's own: looking at files, choosing, noting.
 """
 
+import argparse
 import csv
 import os
 import shutil
@@ -29,7 +32,7 @@ import yaml
 from world import make_model, make_sae
 
 ROOT = Path(__file__).parent.parent
-DATASETS, MODELS, LAYERS, EXAMPLES = 5, 2, (1, 2), 40
+DATASETS, MODELS, LAYERS, EXAMPLES = 100, 2, (1, 2), 40
 SIZE = {
     "vocab_size": 400,
     "hidden_size": 32,
@@ -70,7 +73,7 @@ class Ran:
         return f"| {self.name} | {self.jobs:,} | {seconds} |"
 
 
-def config() -> dict[str, Any]:
+def config(datasets: int) -> dict[str, Any]:
     """Two layers and four SAEs a model; every dataset is read by both."""
     saes = {
         f"m{m}-l{layer}-{width}": {"source": {"folder": f"data/m{m}-l{layer}-{width}"}, "model": f"m{m}"}
@@ -80,7 +83,7 @@ def config() -> dict[str, Any]:
         for width in (128, 256)
     }
     return {
-        "datasets": {f"d{d}": {"source": {"file": f"data/d{d}.csv"}} for d in range(DATASETS)},
+        "datasets": {f"d{d}": {"source": {"file": f"data/d{d}.csv"}} for d in range(datasets)},
         "models": {f"m{m}": {"source": {"folder": "data/model"}, "layers": list(LAYERS)} for m in range(MODELS)},
         "saes": saes,
         "capture": {"threads": 1},
@@ -95,12 +98,12 @@ def config() -> dict[str, Any]:
     }
 
 
-def make_world(folder: Path) -> None:
+def make_world(folder: Path, datasets: int) -> None:
     """Data of the study: words of which some go with the label, a random model and random SAEs."""
     data = folder / "data"
     data.mkdir(parents=True)
     rng = np.random.default_rng(0)
-    for d in range(DATASETS):
+    for d in range(datasets):
         with (data / f"d{d}.csv").open("w", newline="") as handle:
             rows = csv.writer(handle)
             rows.writerow(["text", "label"])
@@ -109,9 +112,9 @@ def make_world(folder: Path) -> None:
                 rows.writerow([" ".join(f"w{word}" for word in words), "ab"[i % 2]])
     make_model(data / "model", SIZE, "float32")
     states = torch.randn(256, SIZE["hidden_size"], generator=torch.Generator().manual_seed(0))
-    for name, sae in config()["saes"].items():
+    for name, sae in config(datasets)["saes"].items():
         make_sae(data / name, states, sae["layer"], sae["width"])
-    (folder / "mine.yaml").write_text(yaml.safe_dump(config()))
+    (folder / "mine.yaml").write_text(yaml.safe_dump(config(datasets)))
 
 
 def run(name: str, folder: Path, *arguments: str) -> Ran:
@@ -144,10 +147,14 @@ def hollow_project() -> Iterator[Path]:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description="What Snakemake costs beyond its jobs.")
+    parser.add_argument("--datasets", type=int, default=DATASETS)
+    parser.add_argument("--whole", action="store_true")
+    asked = parser.parse_args()
     ran = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        make_world(folder / "hollow")
+        make_world(folder / "hollow", asked.datasets)
         with hollow_project() as project:
             os.environ["PYTHONPATH"] = str(project / "src")
             snakefile = ["--snakefile", str(project / "Snakefile"), "--configfile", "mine.yaml"]
@@ -156,8 +163,8 @@ def main() -> None:
         (folder / "bare/Snakefile").write_text(BARE.format(jobs=ran[0].jobs))
         (folder / "bare/hollow.py").write_text(HOLLOW)
         ran.append(run("bare", folder / "bare"))
-        if "--whole" in sys.argv:
-            make_world(folder / "whole")
+        if asked.whole:
+            make_world(folder / "whole", asked.datasets)
             os.environ["PYTHONPATH"] = str(ROOT / "src")
             ran.append(
                 run("whole", folder / "whole", "--snakefile", str(ROOT / "Snakefile"), "--configfile", "mine.yaml")

@@ -15,6 +15,7 @@ import numpy as np
 
 from tessera import capture, health, pooling, shards
 from tessera.columns import Array
+from tessera.files import sha256_file
 from tessera.passes import Kept
 
 L0, WIDTH, EXAMPLES, TOKENS = 80, 16_384, 4000, 100
@@ -67,7 +68,7 @@ def write_head(folder: Path, tokens: Array, counts: Array, indices: Array, value
         kept.sample = health.Sample(4)
         path = folder / "h" / shards.part_name(number)
         shards.write(path, capture.sae_table(rows.astype(np.int32), tokens[rows], kept))
-        entries.append({"file": path.name})
+        entries.append({"file": path.name, "sha256": sha256_file(path)})
     manifest = {"shards": {"h": entries}, "heads": {"h": {"width": 16_384}}}
     (folder / "manifest.json").write_text(json.dumps(manifest))
 

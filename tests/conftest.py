@@ -1,9 +1,12 @@
 """Tiny worlds that several tests share: a random model with a tokenizer, and random SAEs that fit it."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from fetched import finish, serve
+from hub_served import Hub
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import Gemma2Config, Gemma2ForCausalLM, PreTrainedTokenizerFast
 from worlds import TEXTS, World, own_config, own_world
@@ -59,3 +62,17 @@ def finished_world(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -
     world = own_world(tmp_path_factory.mktemp("own") / "world", tiny_model)
     (world.folder / "printed.txt").write_text(world.run(config=own_config()))
     return world
+
+
+@pytest.fixture(scope="session")
+def study_hub(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterator[Hub]:
+    """The Hub that `fetched_world` comes from."""
+    hub = serve(tmp_path_factory.mktemp("study-hub"), tiny_model)
+    yield hub
+    hub.stop()
+
+
+@pytest.fixture(scope="session")
+def fetched_world(tmp_path_factory: pytest.TempPathFactory, study_hub: Hub) -> World:
+    """The study of `fetched` after one whole run. Tests that change it work on a copy."""
+    return finish(tmp_path_factory.mktemp("fetched"), study_hub)

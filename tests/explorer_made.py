@@ -25,6 +25,7 @@ from tessera.files import read_json, write_json
 from tessera.models import LanguageModel
 from tessera.plan import Head, hidden_head
 from tessera.saes import Sae
+from tessera.snapshots import write_record
 
 PLANTED = 5
 MARK = "Q"
@@ -114,7 +115,7 @@ def made(results: Path, tiny_model: Path) -> Made:
     random_sae(results / "saes/other", "topk", layer=2)
     plant(results / "saes/marked", folder, world.table.texts or [])
     for name in ("models/tiny", "saes/marked", "saes/other"):
-        write_json(results / name / "revision.json", {"sha256": name})
+        write_record(results / name, {}, None, {"sha256": name})
     for name in ("reviews", "notes"):
         read(world, name, folder)
     return world
@@ -143,8 +144,10 @@ def dataset(results: Path, name: str, n: int, seed: int) -> Table:
     }
     path = results / f"datasets/{name}.parquet"
     path.parent.mkdir(exist_ok=True)
-    pq.write_table(pa.table(columns, schema=examples.schema("text")), path)
-    write_json(path.with_suffix(".json"), {"source": {"file": f"{name}.csv"}})
+    table = pa.table(columns, schema=examples.schema("text"))
+    pq.write_table(table, path)
+    record = {"source": {"file": f"{name}.csv"}, "sha256": examples.digest(table.to_batches())}
+    write_json(path.with_suffix(".json"), record)
     return examples.read(path)
 
 

@@ -32,22 +32,25 @@ def dataset(
     columns |= {"subset": list(subsets or ["all"] * n), "split": [None] * n, "group": list(groups or range(n))}
     path = results / "datasets" / f"{name}.parquet"
     path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.table(columns, schema=examples.schema("text" if images is None else "image")), path)
-    write_json(path.with_suffix(".json"), {"sha256": sha256_file(path)})
+    table = pa.table(columns, schema=examples.schema("text" if images is None else "image"))
+    pq.write_table(table, path)
+    write_json(path.with_suffix(".json"), {"sha256": examples.digest(table.to_batches())})
 
 
 def capture(results: Path, model: str, name: str, heads: Mapping[str, np.ndarray]) -> str:
     """A capture of hidden states, given as a matrix a head; every pooling is the matrix itself."""
     folder = results / "activations" / model / name / "0" / "x"
-    entries = {}
+    entries, files = {}, {}
     for head, X in heads.items():
         vectors = pa.array(X.astype(np.float32).tolist(), pa.list_(pa.float32(), X.shape[1]))
         columns = {"row": pa.array(range(len(X)), pa.int32()), "last": vectors, "mean": vectors, "max": vectors}
-        shards.write(folder / head / "part-00000.parquet", pa.table(columns, schema=shards.hidden_schema(X.shape[1])))
+        path = folder / head / "part-00000.parquet"
+        shards.write(path, pa.table(columns, schema=shards.hidden_schema(X.shape[1])))
+        files[head] = [{"file": path.name, "sha256": sha256_file(path)}]
         entries[head] = {"kind": "hidden", "size": X.shape[1]}
     write_json(
         folder / "manifest.json",
-        {"heads": entries, "shards": {head: [{"file": "part-00000.parquet"}] for head in heads}},
+        {"heads": entries, "shards": files},
     )
     return str(folder / "manifest.json")
 

@@ -119,14 +119,8 @@ class World:
 
     folder: Path
 
-    def run(
-        self,
-        *arguments: str,
-        config: dict[str, Any] | None = None,
-        check: bool = True,
-        environment: dict[str, str] | None = None,
-    ) -> str:
-        """What one snakemake command printed; `config` is written to mine.yaml and used."""
+    def command(self, *arguments: str, config: dict[str, Any] | None = None) -> list[str]:
+        """One snakemake command; `config` is written to mine.yaml and used."""
         command = [
             sys.executable,
             "-m",
@@ -141,6 +135,18 @@ class World:
             (self.folder / "mine.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
         if (self.folder / "mine.yaml").exists():
             command += ["--configfile", "mine.yaml"]
+        return command
+
+    def run(
+        self,
+        *arguments: str,
+        config: dict[str, Any] | None = None,
+        check: bool = True,
+        environment: dict[str, str] | None = None,
+        within: tuple[str, ...] = (),
+    ) -> str:
+        """What one snakemake command printed; the command `within` runs it."""
+        command = [*within, *self.command(*arguments, config=config)]
         settings = {**os.environ, "HF_HUB_OFFLINE": "1", **(environment or {})}
         done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=False, env=settings)
         printed = done.stdout + done.stderr

@@ -10,8 +10,6 @@ The table is in the order of its source. The record carries the sha256 of the ex
 examples have the same hash whatever file they came from.
 """
 
-import hashlib
-import json
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -273,24 +271,20 @@ def _draw(name: str, rows: Rows, kept: Integers, units: Integers, *, total: int,
 
 
 def _write(rows: Rows, kept: Integers, groups: Integers, table_path: Path | str) -> str:
-    """Write the table, and return the sha256 of its examples.
-
-    That is the hash of one line a row: the JSON list of id, text, label, subset, split, group and further columns, in UTF-8
-    and without spaces. In the place of an image stands the sha256 of its encoded bytes.
-    """
+    """Write the table, and return the sha256 of its examples."""
     further = [role.removeprefix(sources.FURTHER) for role in rows.raw.columns if role.startswith(sources.FURTHER)]
     schema = examples.schema(_modality(rows.raw), further)
-    digest, encode = hashlib.sha256(), json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
     with (
         replacing(table_path) as partial,
         pq.ParquetWriter(partial, schema, compression="zstd", use_dictionary=["label", "subset", "split"]) as writer,
     ):
-        for batch in _batches(rows, kept, groups, schema):
-            writer.write_batch(batch)
-            for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-                values = [hashlib.sha256(value).hexdigest() if isinstance(value, bytes) else value for value in row]
-                digest.update(f"{encode(values)}\n".encode())
-    return digest.hexdigest()
+
+        def written() -> Iterator[pa.RecordBatch]:
+            for batch in _batches(rows, kept, groups, schema):
+                writer.write_batch(batch)
+                yield batch
+
+        return examples.digest(written())
 
 
 def _batches(rows: Rows, kept: Integers, groups: Integers, schema: pa.Schema) -> Iterator[pa.RecordBatch]:

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tessera.errors import chain
 from tessera.processes import is_alive, own_name
 
 # The disk, or the user's share of it.
@@ -26,25 +27,44 @@ GIVEN_UP = 3600
 
 @contextmanager
 def replacing(path: Path | str) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success it becomes `path`, on failure it is removed.
-
-    The error of a full disk gets the name of the file, which neither a write nor pyarrow gives it.
-    """
+    """Yield a temporary path beside `path`; on success it becomes `path`, on failure it is removed."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{own_name()}{PARTIAL}")
     _remove_strays(path)
     try:
-        yield partial
-        with partial.open("rb") as handle:
-            os.fsync(handle.fileno())
-        partial.replace(path)
-    except OSError as error:
-        if error.errno in FULL and error.filename in (None, str(partial)):
-            error.filename = str(path)
-        raise
+        with naming(path, partial):
+            yield partial
+            with partial.open("rb") as handle:
+                os.fsync(handle.fileno())
+            partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def naming(path: Path, written: Path | None = None) -> Iterator[None]:
+    """Have a disk that is full while `path` is made raise an `OSError` with its name; `written` is what is written for it.
+
+    Neither a write nor pyarrow gives it one. safetensors has an error of its own, which spells the number, and a library
+    that closes its file on the way out may stumble over that and raise what it stumbled over.
+    """
+    try:
+        yield
+    except Exception as error:
+        full = next(((each, number) for each in chain(error) for number in FULL if _is(each, number)), None)
+        if full is not None:
+            each, number = full
+            names = getattr(each, "filename", None), getattr(each, "filename2", None)
+            # What another file has no room for has its name already.
+            if names == (None, None) or str(written or path) in names:
+                raise OSError(number, os.strerror(number), str(path)) from error
+        raise
+
+
+def _is(error: BaseException, number: int) -> bool:
+    """Whether an error is the system's of this number."""
+    return error.errno == number if isinstance(error, OSError) else f"(os error {number})" in str(error)
 
 
 def _remove_strays(path: Path) -> None:

@@ -6,6 +6,7 @@ while it lasts, so that whoever starts a second one learns of the first.
 The Snakefile imports this while it is parsed, so nothing here may import more than the standard library.
 """
 
+import errno
 import os
 import time
 from collections.abc import Iterator
@@ -20,15 +21,33 @@ RUNS = Path(".snakemake/runs")
 
 
 def require_writable() -> None:
-    """A `UserError` about the first folder of a run that this user may not write to."""
+    """A `UserError` about the first folder of a run that this user may not write to, or whose disk is full."""
     for folder in _folders():
         if not os.access(folder, os.W_OK | os.X_OK):
-            owner = _owner(folder)
-            mend = (
-                f"work in a folder of your own, or have {owner} run chmod -R g+rwX {' '.join(map(str, WRITTEN))} in a "
-                "folder of your group with its s bit set, and all of you work with umask 002"
-            )
-            raise UserError(str(folder), f"it belongs to {owner} and you may not write to it", mend)
+            raise UserError(str(folder), *_kept_from(folder))
+        if _is_full(os.statvfs(folder)):
+            raise UserError(str(folder), os.strerror(errno.ENOSPC), "see to the disk, then run the same command again")
+
+
+def _is_full(disk: os.statvfs_result) -> bool:
+    """Whether a disk has not a block or not a file left for this user; one that does not count them says it has none at all."""
+    root = os.geteuid() == 0
+    blocks, files = (disk.f_bfree, disk.f_ffree) if root else (disk.f_bavail, disk.f_favail)
+    return (disk.f_blocks > 0 and blocks == 0) or (disk.f_files > 0 and files == 0)
+
+
+def _kept_from(folder: Path) -> tuple[str, str]:
+    """Why this user may not write to a folder, and the mend."""
+    if os.statvfs(folder).f_flag & os.ST_RDONLY:
+        return "its disk is mounted read-only", "mount it for writing, or work in a folder on another disk"
+    if folder.stat().st_uid == os.geteuid():
+        return "it is yours and you may not write to it", f"run chmod -R u+rwX {folder}"
+    owner = _owner(folder)
+    mend = (
+        f"work in a folder of your own, or have {owner} run chmod -R g+rwX {' '.join(map(str, WRITTEN))} in a "
+        "folder of your group with its s bit set, and all of you work with umask 002"
+    )
+    return f"it belongs to {owner} and you may not write to it", mend
 
 
 def _folders() -> Iterator[Path]:

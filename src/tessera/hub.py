@@ -22,7 +22,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from tessera.errors import UserError
+from tessera.errors import UserError, chain
 from tessera.job import DISK_TROUBLE
 
 # Seconds of rest before each further try of what may pass.
@@ -53,7 +53,7 @@ def hub_trouble(key: str, what: str, split: str | None = None) -> Iterator[None]
 
 def may_pass(error: Exception) -> bool:
     """Whether the same may go well in a moment. What cannot be reached at all, the client has tried often enough."""
-    led_to = _chain(error)
+    led_to = chain(error)
     status = _status(led_to)
     if status is not None:
         return status in (408, 429) or status >= 500
@@ -62,7 +62,7 @@ def may_pass(error: Exception) -> bool:
 
 def retry_after(error: Exception) -> int | None:
     """The seconds that a Hub wants to be left alone for."""
-    for each in _chain(error):
+    for each in chain(error):
         if isinstance(each, HfHubHTTPError):
             said = str(each.response.headers.get("Retry-After", ""))
             return int(said) if said.isdigit() else None
@@ -79,7 +79,7 @@ def _is_cut(led_to: list[BaseException]) -> bool:
 
 def _disk_trouble(error: Exception) -> OSError | None:
     """What a disk did to lead to an error, with the name of a place on it."""
-    for each in _chain(error):
+    for each in chain(error):
         if isinstance(each, OSError) and each.errno in DISK_TROUBLE:
             return OSError(each.errno, os.strerror(each.errno), each.filename or constants.HF_HOME)
     # The client's faster half is written in Rust, whose errors are words, and datasets looks for room before it writes.
@@ -90,7 +90,7 @@ def _disk_trouble(error: Exception) -> OSError | None:
 
 def _in_words(error: Exception, what: str, split: str | None) -> tuple[str, str, str]:
     """What an error is about (hub, revision, config or splits), what is wrong, and the mend."""
-    led_to = _chain(error)
+    led_to = chain(error)
     names = _names(led_to)
     message = without_secrets(f"{type(error).__name__}: {error}")
     status = _status(led_to)
@@ -195,16 +195,6 @@ def _when(error: Exception) -> str:
 def _names(led_to: list[BaseException]) -> set[str]:
     """The names of all kinds of error in a chain: of libraries that take a second to import, or that another release replaces."""
     return {kind.__name__ for each in led_to for kind in type(each).__mro__}
-
-
-def _chain(error: BaseException) -> list[BaseException]:
-    """An error and all that led to it, itself first."""
-    chain: list[BaseException] = []
-    following: BaseException | None = error
-    while following is not None and following not in chain:
-        chain.append(following)
-        following = following.__cause__ or following.__context__
-    return chain
 
 
 def _status(led_to: list[BaseException]) -> int | None:

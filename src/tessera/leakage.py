@@ -20,7 +20,7 @@ import numpy.typing as npt
 from scipy import sparse
 from scipy.stats.contingency import association
 
-from tessera import arms, examples, metrics
+from tessera import arms, metrics
 from tessera.arms import Arm
 from tessera.examples import Table
 from tessera.files import write_json
@@ -53,11 +53,9 @@ SHOWN = 5  # pairs of copies a record names for each protocol
 LONGEST_WORD = 40  # so that a text that is a single word stays out of the record
 
 
-def write(
-    table_path: Path | str, path: Path | str, *, protocols: Sequence[str], strict_settings: Mapping[str, Any]
-) -> None:
-    """Check the dataset of a table on disk, and write the record of it as JSON."""
-    write_json(path, check(examples.read(table_path), protocols=protocols, strict_settings=strict_settings))
+def write(table: Table, path: Path | str, *, protocols: Sequence[str], strict_settings: Mapping[str, Any]) -> None:
+    """Check a dataset, and write the record of it as JSON."""
+    write_json(path, check(table, protocols=protocols, strict_settings=strict_settings))
 
 
 def check(table: Table, *, protocols: Sequence[str], strict_settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -23,6 +23,8 @@ from tessera.vision import feature_size, reads_images
 
 ALLOWED = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
 WEIGHTS, INDEX, ADAPTER = "model.safetensors", "model.safetensors.index.json", "adapter_config.json"
+# Where files of the Hub arrive, inside the model's folder.
+FETCHED = ".fetched"
 # Keys by which a file asks for code of its own to be run.
 CODE = ("auto_map", "trust_remote_code")
 SAVE_AGAIN = "fetch the model again, or save it again with save_pretrained"
@@ -34,12 +36,11 @@ def store(name: str, source: dict[str, str], folder: Path, given: Path | None) -
     key = f"models.{name}.source"
     if given is None:
         # In a folder of its own: when the Hub fails, the client hands over whatever lies in the folder already. What has
-        # arrived stays there until all of it has, so that a job that was stopped fetches only the files it still lacks.
-        fetched = folder / ".fetched" / source["revision"]
+        # arrived stays there until the record is written, so that a job that was stopped fetches only the files it still lacks.
+        fetched = folder / FETCHED / source["revision"]
         with hub_trouble(key, source["hub"]):
             model_files(source["hub"], source["revision"], fetched, _is_wanted)
         bring(fetched, folder, ALLOWED)
-        shutil.rmtree(folder / ".fetched")
     else:
         bring(given, folder, ALLOWED)
     _check(folder, given or folder, key)
@@ -62,6 +63,8 @@ def store(name: str, source: dict[str, str], folder: Path, given: Path | None) -
     if reads_images(config):
         shapes |= {"modality": "vision", "text_model_type": text.model_type, "vision_size": feature_size(config)}
     write_record(folder, source, given, shapes)
+    if given is None:
+        shutil.rmtree(folder / FETCHED)
 
 
 def _is_wanted(file: str) -> bool:

@@ -14,10 +14,10 @@ from typing import Any
 from tessera import controls
 from tessera.downloads import cached
 from tessera.errors import UserError
-from tessera.files import read_json, write_json
+from tessera.files import naming, read_json, write_json
 from tessera.hub import hub_trouble
 from tessera.saes import CONFIG, WEIGHTS, Sae
-from tessera.snapshots import allowed, bring, emptied, opening, write_record
+from tessera.snapshots import allowed, bring, emptied, opening, require_whole, write_record
 
 
 def store(
@@ -27,9 +27,11 @@ def store(
     key, source, commit = f"saes.{name}", entry["source"], None
     if "control" in source:
         assert given is not None  # noqa: S101 - the rule gives it the SAE to match
+        require_whole(given)
         controls.write(given, folder, seed)
     elif "borrowed" in source:
         assert given is not None  # noqa: S101 - the rule gives it the SAE to borrow
+        require_whole(given)
         bring(given, folder, (CONFIG, WEIGHTS))
     elif "demo" in source:
         assert given is not None  # noqa: S101 - the rule gives it what the demo has trained
@@ -68,7 +70,8 @@ def _bring(key: str, source: dict[str, Any], folder: Path, given: Path | None) -
                 raise UserError(f"{key}.source.folder", wrong, "give a folder that sae-lens saved")
         with opening(f"{key}.source.folder", f"the SAE in '{given}'", "save it again with sae-lens"):
             sae = SAE.load_from_disk(given, device="cpu", dtype="float32")
-    sae.save_model(emptied(folder))
+    with naming(folder / WEIGHTS):
+        sae.save_model(emptied(folder))
     # sae-lens writes the keys in an order that changes from run to run, and the file's hash is part of an identity.
     write_json(folder / CONFIG, read_json(folder / CONFIG))
     return commit

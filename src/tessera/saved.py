@@ -30,7 +30,7 @@ from tessera.files import read_json
 from tessera.plan import Head
 from tessera.probes import FORMAT, HEADER, TERMS, Content
 from tessera.shards import SparseTokens
-from tessera.snapshots import RECORD
+from tessera.snapshots import RECORD, require_whole
 from tessera.solvers import Matrix, Model
 
 if TYPE_CHECKING:
@@ -103,6 +103,7 @@ def _snapshots(where: str, wanted: dict[str, str], folders: Sequence[Path]) -> d
             if read_json(record)["sha256"] != sha256:
                 wrong = "this snapshot is not the one that the probe was trained on"
                 raise UserError(str(record.parent), wrong, "bring that one back, or run the workflow again")
+            require_whole(record.parent)
         return {name: record.parent for name, record in records.items()}
     mend = "give the folder that has them as load(..., results=...)"
     raise UserError(where, f"the snapshots it reads ({', '.join(wanted)}) are in no folder above it", mend)

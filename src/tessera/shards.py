@@ -6,10 +6,12 @@ head a row lists, over the content tokens of the example, how many features are 
 holds three vectors, or, where every token is kept, the tokens' vectors one after the other (`states`). The `tokens` head
 says which tokens were read.
 
-Indices are delta-encoded and floats split by byte, which packs them smallest. Pages carry checksums, so that reading
-notices a flipped bit; the manifest carries a SHA-256 of every file, so that `verify` can name a damaged one.
+Indices are delta-encoded and floats split by byte, which packs them smallest. The manifest carries a SHA-256 of every
+file. Whoever reads a capture holds each file against it, since a shard that is damaged may well be one that can be
+parsed; `verify` looks at all of them. Pages carry checksums, so that other tools notice a flipped bit, too.
 """
 
+import hashlib
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,6 +25,7 @@ import pyarrow.parquet as pq
 from tessera.columns import flat, joined, lengths, numbers
 from tessera.errors import UserError
 from tessera.files import read_json, replacing, sha256_file
+from tessera.job import DISK_TROUBLE
 
 MANIFEST = "manifest.json"
 
@@ -65,15 +68,29 @@ def write(path: Path, table: pa.Table) -> None:
         )
 
 
-def read(path: Path, columns: list[str] | None = None) -> pa.Table:
-    """A shard's rows, or some columns of them; a damaged file is a `UserError` that names it."""
+def read(path: Path, columns: list[str] | None = None, sha256: str | None = None) -> pa.Table:
+    """A shard's rows, or some columns of them; `sha256` is what the manifest says of the file.
+
+    A file that is missing, or not that one, is a `UserError` that names it.
+    """
+    # A `ParquetFile` and not `read_table`, which would import pandas and read meaning into folder names.
     try:
-        # A `ParquetFile` and not `read_table`, which would import pandas and read meaning into folder names.
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        content = path.read_bytes()
+        if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
+            raise _damaged(path, "its content is not what the manifest says")
+        with pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True) as file:
             return file.read(columns)
-    except (OSError, pa.ArrowException) as error:
-        mend = "delete it and the manifest beside its folder, then run again; only it is made anew"
-        raise UserError(str(path), f"the shard is missing or damaged ({error})", mend) from None
+    except FileNotFoundError:
+        raise _damaged(path, "it is missing") from None
+    except (ValueError, OSError, pa.ArrowException) as error:
+        if isinstance(error, OSError) and error.errno in DISK_TROUBLE:
+            raise
+        raise _damaged(path, str(error)) from None
+
+
+def _damaged(path: Path, wrong: str) -> UserError:
+    mend = f"delete {path.parent.parent / MANIFEST} and run again; only shards that are damaged are made anew"
+    return UserError(str(path), f"the shard is missing or damaged ({wrong})", mend)
 
 
 @dataclass(frozen=True)
@@ -93,9 +110,14 @@ class SparseTokens:
 
 def in_order(folder: Path, head: str, columns: list[str]) -> pa.Table:
     """Some columns of a head's shards, put back into dataset order."""
-    files = read_json(folder / MANIFEST)["shards"][head]
-    table = pa.concat_tables([read(folder / head / file["file"], ["row", *columns]) for file in files])
+    table = pa.concat_tables(list(stream(folder, head, columns)))
     return table.take(numbers(np.argsort(joined(table.column("row")), kind="stable")))
+
+
+def stream(folder: Path, head: str, columns: list[str]) -> Iterator[pa.Table]:
+    """Some columns of a head's shards, and which rows of the dataset they are of, shard by shard."""
+    for entry in read_json(folder / MANIFEST)["shards"][head]:
+        yield read(folder / head / entry["file"], ["row", *columns], entry["sha256"])
 
 
 SPARSE = ["counts", "indices", "values"]
@@ -108,10 +130,9 @@ def read_sae(folder: Path, head: str) -> SparseTokens:
 
 def stream_sae(folder: Path, head: str) -> Iterator[tuple[np.ndarray, SparseTokens]]:
     """Shard by shard the rows of the dataset that it holds and their SAE features, so that one shard is in memory."""
-    manifest = read_json(folder / MANIFEST)
-    for file in manifest["shards"][head]:
-        table = read(folder / head / file["file"], ["row", *SPARSE])
-        yield joined(table.column("row")), _sparse(table, manifest["heads"][head]["width"])
+    width = read_json(folder / MANIFEST)["heads"][head]["width"]
+    for table in stream(folder, head, SPARSE):
+        yield joined(table.column("row")), _sparse(table, width)
 
 
 def _sparse(table: pa.Table, width: int) -> SparseTokens:
@@ -160,7 +181,8 @@ def main(folders: list[str]) -> int:
     lines = [*problems, f"{len(captures)} captures, {len(problems)} files missing or damaged"]
     if problems:
         lines.append(
-            "Delete manifest.json beside the damaged head's folder and run again: only damaged shards are made anew."
+            "Delete manifest.json beside the damaged head's folder and run `snakemake captures` with the same config: only "
+            "damaged shards are made anew."
         )
     sys.stdout.write("\n".join(lines) + "\n")
     return 1 if problems else 0

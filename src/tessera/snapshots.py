@@ -14,7 +14,7 @@ from typing import Any
 
 from tessera.demo.folders import RECORD as DEMO_RECORD
 from tessera.errors import UserError
-from tessera.files import read_json, sha256_file, sha256_json, write_json
+from tessera.files import read_json, replacing, sha256_file, sha256_json, write_json
 from tessera.job import DISK_TROUBLE
 
 RECORD = "revision.json"
@@ -72,7 +72,22 @@ def bring(origin: Path, folder: Path, patterns: Iterable[str]) -> None:
         try:
             os.link(file.resolve(), folder / file.name)
         except OSError:
-            shutil.copyfile(file, folder / file.name)
+            with replacing(folder / file.name) as partial:
+                shutil.copyfile(file, partial)
+
+
+def require_whole(folder: Path, without: str = "") -> None:
+    """A `UserError` about the first file of a snapshot that is missing, or is not the one that its record tells of.
+
+    Files whose name has the pattern `without` are not looked at.
+    """
+    for name, sha256 in read_json(folder / RECORD)["files"].items():
+        path = folder / name
+        if fnmatch(name, without):
+            continue
+        if not path.is_file() or sha256_file(path) != sha256:
+            wrong = "it is missing" if not path.is_file() else f"its content is not what {RECORD} says"
+            raise UserError(str(path), wrong, f"delete {folder / RECORD} and run again; the snapshot is brought anew")
 
 
 def write_record(folder: Path, source: dict[str, str], given: Path | None, shapes: dict[str, Any]) -> None:

@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from disks import way_to_mount
 from hub_served import OTHER_REVISION, PIECE, REVISION, SECRET, Asked, Fault, Hub, Worker
 from saes_made import random_sae
-from test_full_disk import WAYS, may_mount
 from worlds import World, own_config, own_world
 
 from tessera.files import read_json, write_json
@@ -239,9 +239,7 @@ def test_a_full_disk_is_said_to_be_full(hub: Hub, tmp_path: Path, section: str) 
     """The disk is real, in memory, and a few pages big."""
     disk = tmp_path / ("models" if section == "models" else "cache")
     disk.mkdir()
-    way = next((way for way in WAYS if shutil.which(way[0]) and may_mount(way, disk)), None)
-    if way is None:
-        pytest.skip("mounting a small disk is permitted neither to this user nor in a user namespace")
+    way = way_to_mount(disk)
     size = "8k" if section == "datasets" else "20k"
     mount = f'mount -t tmpfs -o size={size} none {disk} && exec "$@"'
     worker = Worker(hub, tmp_path, prefix=(*way, "sh", "-c", mount, "sh"))

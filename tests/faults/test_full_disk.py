@@ -1,39 +1,21 @@
 """A capture on a disk that is full, and again once it has room. The disks are real, in memory, and a few pages big."""
 
-import os
 import re
-import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from disks import FULL, PAGE, mounting, way_to_mount
 from test_killed_capture import HEADS, Captures, Ran, Whole, kept, make_whole
 
 from tessera import shards
-
-PAGE = os.sysconf("SC_PAGE_SIZE")
-# Whoever may make neither a user namespace nor, as root, a namespace of mounts may mount no disk.
-WAYS = ("unshare", "--user", "--map-root-user", "--mount"), ("unshare", "--mount")
-FULL = "No space left on device. Mend: see to the disk, then run the same command again."
-
-
-def mounting(folder: Path, *options: str) -> tuple[str, ...]:
-    return ("mount", "-t", "tmpfs", "-o", ",".join(options), "none", str(folder))
-
-
-def may_mount(way: tuple[str, ...], folder: Path) -> bool:
-    return subprocess.run([*way, *mounting(folder, "size=64k")], capture_output=True, check=False).returncode == 0
 
 
 class Disks(Captures):
     """Captures in a namespace of their own, which has disks that nobody else sees and that end with it."""
 
     def __init__(self, folder: Path, tiny_model: Path):
-        way = next((way for way in WAYS if shutil.which(way[0]) and may_mount(way, folder)), None)
-        if way is None:
-            pytest.skip("mounting a small disk is permitted neither to this user nor in a user namespace")
-        super().__init__(folder, tiny_model, way)
+        super().__init__(folder, tiny_model, way_to_mount(folder))
 
     def disk(self, name: str, *options: str) -> Path:
         folder = self.folder / name

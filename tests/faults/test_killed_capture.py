@@ -21,6 +21,7 @@ from worlds import ROOT
 from tessera import examples, shards
 from tessera.files import read_json, write_json
 from tessera.plan import Head, hidden_head
+from tessera.snapshots import write_record
 
 # Runs the workflow's capture script once for each line it is given, in a process of its own that need not import all
 # again. That one counts its passes in a file, which outlives it. Several threads write, whatever this machine has.
@@ -96,11 +97,13 @@ class Captures:
         self.folder, self.runs = folder, 0
         texts = [" ".join(["word"] * (1 + i % 17)) + f" {i}" for i in range(300)]
         rows = [{"id": str(i), "text": text, "label": "a", "subset": "a", "group": i} for i, text in enumerate(texts)]
-        pq.write_table(pa.Table.from_pylist(rows, examples.schema("text")), folder / "table.parquet")
+        table = pa.Table.from_pylist(rows, examples.schema("text"))
+        pq.write_table(table, folder / "table.parquet")
+        write_json(folder / "table.json", {"sha256": examples.digest(table.to_batches())})
         shutil.copytree(tiny_model, folder / "tiny")
         random_sae(folder / "s", "jumprelu", layer=1)
-        for record in ("table.json", "tiny/revision.json", "s/revision.json"):
-            write_json(folder / record, {"sha256": ""})
+        for snapshot in ("tiny", "s"):
+            write_record(folder / snapshot, {}, None, {})
         # Threads of a tiny matrix product wait for each other far longer than they compute.
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         command = [*within, sys.executable, "-c", PROGRAM]

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from explorer_made import MARK, ODD, PLANTED, SETTINGS, STRICT, Made, made
 
-from tessera import arms, pooling, protocols, saved, shards, tables
+from tessera import arms, examples, pooling, protocols, saved, shards, tables
 from tessera.explorer import task
 from tessera.explorer.task import Choices, Labelled
-from tessera.files import read_json
+from tessera.files import read_json, write_json
+from tessera.snapshots import write_record
 
 LABELS = ["garden", "harbour", "kitchen"]
 
@@ -365,11 +366,14 @@ def test_a_first_split_without_a_probe_is_a_failure_with_its_reason(world: Made,
 
 def test_a_part_of_one_class_and_a_dataset_of_one_part_are_no_trouble(world: Made, tmp_path: Path) -> None:
     path = world.results / "datasets/reviews.parquet"
-    before, table = path.read_bytes(), tables.pq.read_table(path)
+    record = path.with_suffix(".json")
+    before, table = {file: file.read_bytes() for file in (path, record)}, tables.pq.read_table(path)
     try:
         for name, parts in {"one class": world.table.labels == "garden", "one part": np.zeros(96, bool)}.items():
             subsets = np.where(parts, "special", "usual").tolist()
-            tables.pq.write_table(table.set_column(3, table.schema.field("subset"), [subsets]), path)
+            changed = table.set_column(3, table.schema.field("subset"), [subsets])
+            tables.pq.write_table(changed, path)
+            write_json(record, read_json(record) | {"sha256": examples.digest(changed.to_batches())})
             found = world.write(tmp_path / "parts.json")
             assert found["task"]["subsets"] == (["special", "usual"] if name == "one class" else [])
             first = found["features"][0]
@@ -379,18 +383,22 @@ def test_a_part_of_one_class_and_a_dataset_of_one_part_are_no_trouble(world: Mad
                 assert first["rates"]["subset"] == []
                 assert {one["subset"] for one in [*first["examples"], *found["predictions"]]} == {None}
     finally:
-        path.write_bytes(before)
+        for file, content in before.items():
+            file.write_bytes(content)
 
 
 def test_a_link_is_what_the_saes_own_config_says(world: Made, tmp_path: Path) -> None:
     path = world.results / "saes/marked/cfg.json"
-    before = path.read_text(encoding="utf-8")
+    record = path.with_name("revision.json")
+    before = {file: file.read_bytes() for file in (path, record)}
     config = read_json(path)
     links = []
     try:
         for name in ("gemma-2-2b/12-gemmascope-res-16k", None, "javascript:alert(1)//x", 7):
             path.write_text(json.dumps({**config, "metadata": {**config["metadata"], "neuronpedia_id": name}}))
+            write_record(path.parent, {}, None, {})
             links.append(world.write(tmp_path / "linked.json")["features"][0]["link"])
     finally:
-        path.write_text(before, encoding="utf-8")
+        for file, content in before.items():
+            file.write_bytes(content)
     assert links == [f"https://www.neuronpedia.org/gemma-2-2b/12-gemmascope-res-16k/{PLANTED}", None, None, None]

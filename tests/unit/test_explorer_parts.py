@@ -21,9 +21,10 @@ from tessera import capture, examples, explorer, health, pooling, probes, protoc
 from tessera.explorer import activity, dictionary, images, reasons
 from tessera.explorer.pieces import Pieces
 from tessera.explorer.weights import Weighed, weighed
-from tessera.files import read_json, write_json
+from tessera.files import read_json, sha256_file, write_json
 from tessera.passes import Kept
 from tessera.pictures import Picture
+from tessera.snapshots import write_record
 from tessera.solvers import Model
 from tessera.splits import Split
 
@@ -47,7 +48,7 @@ def written(folder: Path, tokens: list[int], width: int, parts: int, seed: int =
         kept.sample = health.Sample(4)
         name = shards.part_name(number)
         shards.write(folder / "h" / name, capture.sae_table(rows, np.array(tokens)[rows], kept))
-        files.append({"file": name})
+        files.append({"file": name, "sha256": sha256_file(folder / "h" / name)})
     heads = {"h": {"width": width}}
     write_json(folder / shards.MANIFEST, {"shards": {"h": files}, "heads": heads, "examples": len(tokens)})
     return shards.SparseTokens(width, np.array(tokens), counts, indices, values)
@@ -313,11 +314,16 @@ def test_a_task_of_images_shows_each_once_and_the_grid_of_its_patches(tmp_path: 
     rows = {"id": [f"i{row}" for row in range(n)], "image": pictures, "label": labels.tolist(), "subset": ["all"] * n}
     rows |= {"split": [None] * n, "group": np.arange(n)}
     (tmp_path / "datasets").mkdir()
-    pq.write_table(pa.table(rows, schema=examples.schema("image")), tmp_path / "datasets/d.parquet")
-    write_json(tmp_path / "datasets/d.json", {"source": {"demo": "digits"}})
+    table = pa.table(rows, schema=examples.schema("image"))
+    pq.write_table(table, tmp_path / "datasets/d.parquet")
+    digest = examples.digest(table.to_batches())
+    write_json(tmp_path / "datasets/d.json", {"source": {"demo": "digits"}, "sha256": digest})
     (tmp_path / "saes/s").mkdir(parents=True)
     save_file({"W_dec": rng.standard_normal((width, 5)).astype(np.float32)}, tmp_path / "saes/s" / dictionary.WEIGHTS)
     write_json(tmp_path / "saes/s" / dictionary.CONFIG, {})
+    for snapshot in (tmp_path / "saes/s", tmp_path / "models/m"):
+        snapshot.mkdir(parents=True, exist_ok=True)
+        write_record(snapshot, {}, None, {})
     strict: dict[str, Any] = {"seeds": 2, "test_size": 0.3, "inner_folds": 2, "c": [1.0]}
     identity = {"model": "m", "dataset": "d", "head": "h", "arm": "sae", "layer": 0, "width": width, "pooling": "sum"}
     regimes: dict[str, Any] = {"train_shares": [], "label_noise": [], "imbalance": [], "shuffled": False}

@@ -1,5 +1,6 @@
 """Writing so that a reader sees the old file or the whole new one."""
 
+import errno
 import os
 import platform
 import subprocess
@@ -62,3 +63,37 @@ def test_the_hash_of_a_value_does_not_depend_on_the_order_of_keys() -> None:
 def test_a_number_that_json_does_not_have_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="Out of range"):
         write_json(tmp_path / "a.json", float("nan"))
+
+
+def stumble(how: str, partial: Path) -> None:
+    """Fail as libraries do when the disk is full."""
+    full = OSError(errno.ENOSPC, "No space left on device")
+    if how == "named":
+        raise OSError(errno.ENOSPC, "No space left on device", "what is copied", None, str(partial))
+    if how == "wrapped":
+        try:
+            raise full
+        finally:
+            raise AttributeError("the file has no end")
+    if how == "spelled":
+        raise ValueError("I/O error: No space left on device (os error 28)")
+    raise full
+
+
+@pytest.mark.parametrize("how", ["bare", "named", "wrapped", "spelled"])
+def test_the_error_of_a_full_disk_has_the_name_of_the_file_whatever_a_library_makes_of_it(
+    tmp_path: Path, how: str
+) -> None:
+    path = tmp_path / "a.json"
+    with pytest.raises(OSError, match="No space left on device") as told, replacing(path) as partial:
+        stumble(how, partial)
+    assert (told.value.errno, told.value.filename) == (errno.ENOSPC, str(path))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_error_of_a_full_disk_keeps_the_name_that_it_has(tmp_path: Path) -> None:
+    inner, outer = tmp_path / "inner.json", tmp_path / "outer.json"
+    full = pytest.raises(OSError, match="No space left on device")
+    with full as told, replacing(outer), replacing(inner) as partial:
+        stumble("bare", partial)
+    assert told.value.filename == str(inner)

@@ -18,7 +18,7 @@ from tessera.errors import UserError
 from tessera.files import read_json, write_json
 from tessera.models import LanguageModel
 from tessera.saes import CONFIG, WEIGHTS
-from tessera.snapshots import RECORD
+from tessera.snapshots import RECORD, write_record
 
 Change = Callable[[Path], object]
 UP = "model.layers.1.mlp.up_proj.weight"
@@ -274,6 +274,7 @@ def test_an_sae_that_takes_anothers_place_leaves_what_that_was_linked_to(tmp_pat
     """A borrowed SAE is the file of its owner, and to write there would be to change both."""
     for name, kind in (("first", "jumprelu"), ("second", "topk")):
         random_sae(tmp_path / name, kind)
+    write_record(tmp_path / "first", {}, None, {})
     before = {name: (tmp_path / "first" / name).read_bytes() for name in (CONFIG, WEIGHTS)}
     sizes = {"layers": 4, "hidden_size": 32, "attention_size": 32}
     write_json(tmp_path / "model.json", sizes)

@@ -302,7 +302,12 @@ def written(tmp_path, data):
     columns = {"id": data.ids, "text": data.texts, "label": list(data.labels), "subset": list(data.subsets)}
     columns |= {"split": data.splits, "group": data.groups}
     pq.write_table(pa.table(columns, schema=examples.schema("text")), tmp_path / "d.parquet")
-    leakage.write(tmp_path / "d.parquet", tmp_path / "d.json", protocols=["paper", "strict"], strict_settings=STRICT)
+    leakage.write(
+        examples.read(tmp_path / "d.parquet"),
+        tmp_path / "d.json",
+        protocols=["paper", "strict"],
+        strict_settings=STRICT,
+    )
     return (tmp_path / "d.json").read_bytes()
 
 

@@ -26,6 +26,7 @@ from tessera.files import read_json, write_json
 from tessera.plan import ATTENTION, Head, hidden_head, token_head
 from tessera.protocols import Choice, Failed, Grid, Result
 from tessera.regimes import Regime
+from tessera.snapshots import write_record
 from tessera.solvers import Model, majority
 from tessera.splits import Split
 
@@ -134,7 +135,7 @@ def world(request: Any, tmp_path_factory: pytest.TempPathFactory, tiny_model: Pa
     controls.write(results / "saes/jump", results / "saes/chance", 7)
     hashes = {"models/tiny": "m" * 64, **{f"saes/{name}": name * 9 for name in ("jump", "top", "chance")}}
     for name, sha256 in hashes.items():
-        write_json(results / name / "revision.json", {"sha256": sha256})
+        write_record(results / name, {}, None, {"sha256": sha256})
     made = World(results, reviews(results), request.param)
     capture.run(
         made.manifest.parent,

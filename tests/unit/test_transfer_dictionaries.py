@@ -9,7 +9,7 @@ from saes_made import random_sae
 from tessera import shards
 from tessera.columns import numbers, ragged
 from tessera.errors import UserError
-from tessera.files import write_json
+from tessera.files import sha256_file, write_json
 from tessera.transfer import dictionaries
 
 
@@ -36,7 +36,8 @@ def reading(folder: Path, active: list[list[int]], ids: list[int], width: int = 
         ragged(np.array(ids, np.int32), lengths),
     ]
     shards.write(folder / "tokens" / "part.parquet", shards.pa.Table.from_arrays(tokens, schema=shards.TOKENS_SCHEMA))
-    entries = {head: [{"file": "part.parquet"}] for head in ("s", "tokens")}
+    files = {head: folder / head / "part.parquet" for head in ("s", "tokens")}
+    entries = {head: [{"file": path.name, "sha256": sha256_file(path)}] for head, path in files.items()}
     write_json(folder / "manifest.json", {"heads": {"s": {"width": width}}, "shards": entries})
     return folder / "manifest.json", "s"
 

@@ -1,6 +1,7 @@
 # The config, checked; and the few words of Snakemake that all rules share.
 import atexit
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -230,7 +231,9 @@ def end_process():
     """At the end of Snakemake, however it comes: whose run it was that kept this one out, if one did."""
     folder.leave()
     MEMORY.save()
-    if not workflow.dryrun and workflow.persistence and workflow.persistence.locked:
+    # A report is written while the run that it is of holds the lock.
+    locks = workflow.execution_settings and workflow.execution_settings.lock
+    if locks and not workflow.dryrun and workflow.persistence.locked:
         print(f"\n{folder.locked()}", file=sys.stderr)
 
 
@@ -245,29 +248,39 @@ def close_run():
     )
     if not page.is_file():
         return
-    if not provenance.is_file() or provenance.stat().st_mtime < page.stat().st_mtime:
-        files = [str(path) for path in workflow.config_settings.configfiles]
-        command = [
-            sys.executable,
-            "-m",
-            "snakemake",
-            "--snakefile",
-            str(workflow.main_snakefile),
-            "all",
-        ]
-        command += [
-            "--report",
-            str(provenance),
-            "--nolock",
-            "--quiet",
-            "all",
-            *(["--configfile", *files] if files else []),
-        ]
-        subprocess.run(command, check=True)
+    # It has the time of its page, and not merely a later one, because a clock may be set back between two runs.
+    at, trouble = page.stat().st_mtime_ns, None
+    if not provenance.is_file() or provenance.stat().st_mtime_ns != at:
+        trouble = write_provenance(provenance, at)
     findings = closing.summary_lines(Path("results/findings.json"))
     print(
         "\n".join(
             ["", f"The report is {page.resolve()}. What it finds:", "", *findings, ""]
         ),
         file=sys.stderr,
+    )
+    if trouble:
+        raise WorkflowError(str(trouble))
+
+
+def write_provenance(path, at):
+    """Have Snakemake write its report of all that has run, with this time; returns what keeps it from that, if anything does."""
+    files = [str(path) for path in workflow.config_settings.configfiles]
+    partial = path.with_name(f".{path.name}")
+    command = [sys.executable, "-m", "snakemake", "all", "--report", str(partial)]
+    command += ["--snakefile", str(workflow.main_snakefile), "--nolock"]
+    command += ["--quiet", "all", *(["--configfile", *files] if files else [])]
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True)
+    if done.returncode == 0:
+        os.utime(partial, ns=(at, at))
+        partial.replace(path)
+        return None
+    partial.unlink(missing_ok=True)
+    said = [line for line in done.stderr.splitlines() if "Error" in line]
+    reason = said[-1].strip() if said else "it does not say why"
+    command[command.index(str(partial))] = str(path)
+    return UserError(
+        str(path),
+        f"all else is done, and Snakemake could not write its report ({reason})",
+        f"see to that, then run {shlex.join(command)}",
     )

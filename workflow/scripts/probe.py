@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tessera import examples, pooling, probes, protocols, shards
 from tessera.attention import States
-from tessera.files import sha256_file
+from tessera.files import read_json, sha256_file
 from tessera.job import job
 from tessera.plan import ATTENTION
 
@@ -15,7 +15,7 @@ with job(snakemake):
     poolings, thresholds = settings.pop("poolings"), settings.pop("thresholds")
     search = {**snakemake.params.search, "thresholds": thresholds, "alone": settings.pop("alone")}
     chosen = {"search": search, "protocols": snakemake.params.protocols, "strict_settings": snakemake.params.strict}
-    table = examples.read(f"results/datasets/{wildcards.dataset}.parquet")
+    table = examples.read(f"results/datasets/{wildcards.dataset}.parquet", read_json(manifest)["identity"]["dataset"])
     tokens = cache(lambda: shards.read_sae(manifest.parent, wildcards.head))
 
     def probe(name):

@@ -6,7 +6,8 @@ from tessera.job import job
 
 with job(snakemake):
     wildcards = snakemake.wildcards
-    table = examples.read(snakemake.input.table)
+    dataset_sha256 = read_json(snakemake.input.record)["sha256"]
+    table = examples.read(snakemake.input.table, dataset_sha256)
     arm = arms.on_text(wildcards.head, table)
     named = {"model": "text", "dataset": wildcards.dataset, "head": wildcards.head, "pooling": None}
     picked = probes.Picked()
@@ -19,5 +20,5 @@ with job(snakemake):
         strict_settings=snakemake.params.strict,
         keep=picked.keep,
     )
-    about = {**named, "dataset_sha256": read_json(snakemake.input.record)["sha256"], "snapshots": {}}
+    about = {**named, "dataset_sha256": dataset_sha256, "snapshots": {}}
     probes.write(cells, predictions, snakemake.output[0], probe=picked.content(about, table, arm))

@@ -24,6 +24,7 @@ from tessera.explorer.weights import TOP, Weighed, weighed
 from tessera.files import read_json, replacing
 from tessera.pictures import Picture
 from tessera.protocols import FIRST
+from tessera.snapshots import require_whole
 
 Array = npt.NDArray[Any]
 
@@ -49,7 +50,7 @@ def write(
     them. `settings` are how many `features`, `examples` of a feature and `predictions` to show.
     """
     table_path = results / "datasets" / f"{dataset}.parquet"
-    labelled = Labelled(examples.read(table_path))
+    labelled = Labelled(examples.read(table_path, read_json(table_path.with_suffix(".json"))["sha256"]))
     choices = Choices(cell_files, table_path, dataset, model)
     found: dict[str, Any] = {
         "format": FORMAT,
@@ -102,6 +103,9 @@ class _Page:
         self.head, self.sae = choices.first["head"], head["sae"]
         self.captures = {name: Path(manifest).parent for name, manifest in head["manifests"].items()}
         self.model_folder, self.sae_folder = results / "models" / model, results / "saes" / head["sae"]
+        # Of the model the tokenizer alone is read.
+        require_whole(self.model_folder, without="*.safetensors")
+        require_whole(self.sae_folder)
         self.fitted: Fitted = task.fit(choices, labelled, self.captures[dataset], strict)
         self.weighed: Weighed = weighed(
             self.fitted.weighed, self.fitted.splits, self.fitted.models, settings["features"]

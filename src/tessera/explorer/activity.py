@@ -11,7 +11,7 @@ from scipy import sparse
 from tessera.columns import flat, joined, lengths
 from tessera.files import read_json
 from tessera.pooling import pool
-from tessera.shards import MANIFEST, SparseTokens, read, stream_sae
+from tessera.shards import MANIFEST, SparseTokens, stream, stream_sae
 
 Array = npt.NDArray[Any]
 
@@ -66,8 +66,7 @@ def _dense(tokens: SparseTokens, span: slice, entries: slice, feature: int) -> A
 def token_ids(folder: Path, wanted: Collection[int]) -> dict[int, Array]:
     """Row -> the ids of its content tokens, for the `wanted` rows."""
     found = {}
-    for file in read_json(folder / MANIFEST)["shards"]["tokens"]:
-        table = read(folder / "tokens" / file["file"], ["row", "token_ids"])
+    for table in stream(folder, "tokens", ["token_ids"]):
         rows, ids = joined(table.column("row")), flat(table.column("token_ids"))
         ends = np.cumsum(lengths(table.column("token_ids")))
         for place in np.flatnonzero(np.isin(rows, list(wanted))):

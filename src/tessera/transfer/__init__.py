@@ -24,7 +24,8 @@ from tessera import arms, examples, pooling, protocols, shards
 from tessera.arms import Arm
 from tessera.errors import UserError
 from tessera.examples import Table
-from tessera.files import replacing, sha256_file, sha256_json
+from tessera.files import read_json, replacing, sha256_file, sha256_json
+from tessera.snapshots import require_whole
 from tessera.solvers import Matrix
 from tessera.transfer import cells, dictionaries, fits, kinds
 from tessera.transfer.cells import CELLS
@@ -69,6 +70,8 @@ def run(name: str, settings: Mapping[str, Any], *, results: Path, folder: Path, 
     if settings["kind"] == "dictionary":
         found = list(_dictionary_rows(settings, rows))
         _write([{"transfer": name, **row} for row in found], dictionaries.DICTIONARIES, folder / "dictionaries.parquet")
+        for sae in {sae for pair in settings["matched"] for sae in pair}:
+            require_whole(results / "saes" / sae)
         matched = dictionaries.matches(settings["matched"], settings["saes_of"], results / "saes")
         _write([{"transfer": name, **row} for row in matched], dictionaries.MATCHES, folder / "matches.parquet")
     # Last, as the file by which the transfer is known to be done.
@@ -137,7 +140,9 @@ class _Reading:
     def __init__(self, settings: Mapping[str, Any], results: Path) -> None:
         self.settings, self.results = settings, results
         self.tables: dict[str, Table] = {
-            name: examples.read(results / "datasets" / f"{name}.parquet") for name in settings["tables"]
+            name: examples.read(path, read_json(path.with_suffix(".json"))["sha256"])
+            for name in settings["tables"]
+            for path in [results / "datasets" / f"{name}.parquet"]
         }
 
     @property
