@@ -104,6 +104,11 @@ class Job(NamedTuple):
     cards: str
     restarts: str
 
+    @property
+    def rule(self) -> str:
+        """The rule or group that Snakemake made it for."""
+        return self.comment.removeprefix("rule_").partition("_wildcards_")[0]
+
 
 # What `scontrol` calls these.
 FIELDS = "JobId", "JobState", "Comment", "NodeList", "NumCPUs", "MinMemoryNode", "TimeLimit", "TresPerJob", "Restarts"

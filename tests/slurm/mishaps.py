@@ -50,10 +50,10 @@ class Run:
     def printed(self) -> str:
         return (self.mishaps / "printed").read_text()
 
-    def jobs(self, script: str = "", *states: str) -> list[Job]:
-        """Its jobs of a rule or group, whose names begin so."""
+    def jobs(self, rule: str = "", *states: str) -> list[Job]:
+        """Its jobs, or those of a rule or group."""
         jobs = self.cluster.jobs(*states)
-        return [job for job in jobs if int(job.id) > self.earlier and job.comment.startswith(f"rule_{script}")]
+        return [job for job in jobs if int(job.id) > self.earlier and job.rule == (rule or job.rule)]
 
     def wait_for(self, script: str, times: int = 1) -> Job:
         """The job of the script that has come to where it stops, for so many times in all."""

@@ -227,20 +227,19 @@ def begin_run():
     MEMORY.save()
 
 
+def slurm_logs_of(job):
+    """The folder of what SLURM and a job have printed, as the executor names it."""
+    if job.group:
+        return f"group_{job.group}_{job.rule.name}"
+    return "/".join([f"rule_{job.rule.name}", "_".join(job.wildcards)])
+
+
 def explain_failures():
     """At the end of a run in which jobs failed: why SLURM ended those that it ended."""
     if workflow.nodes is None:
         return
     failed = [
-        (
-            (
-                f"group_{job.group}_{job.rule.name}"
-                if job.group
-                else "/".join([f"rule_{job.rule.name}", "_".join(job.wildcards)])
-            ),
-            job.rule.name,
-        )
-        for job in workflow.dag.needrun_jobs()
+        (slurm_logs_of(job), job.rule.name) for job in workflow.dag.needrun_jobs()
     ]
     for error in slurm.ended(failed, BEGAN):
         print(error, file=sys.stderr)
