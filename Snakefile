@@ -40,3 +40,7 @@ onstart:
 
 onsuccess:
     close_run()
+
+
+onerror:
+    explain_failures()

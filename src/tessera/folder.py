@@ -82,6 +82,12 @@ def leave() -> None:
     (RUNS / own_name()).unlink(missing_ok=True)
 
 
+def is_alone() -> bool:
+    """Whether this process has left its name in the folder, and no other that is at work has."""
+    names = {path.name for path in RUNS.iterdir()} if RUNS.is_dir() else set()
+    return own_name() in names and all(is_alive(name) is False for name in names - {own_name()})
+
+
 def locked() -> UserError:
     """What to say to someone whose run was refused because another has locked the folder."""
     runs = [path for path in RUNS.iterdir() if path.name != own_name()] if RUNS.is_dir() else []

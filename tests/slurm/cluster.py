@@ -2,7 +2,7 @@
 
 Nothing of it touches a SLURM that the machine may have: configuration, key, sockets, ports and state are its own, and
 every command finds them through `SLURM_CONF`. The nodes claim cards that are empty files, and memory that may not be there.
-What is written to the folder for temporary files on one of them is seen on no other, where this user may arrange that.
+Where this user may arrange it, each has a name of its own and its own folder for temporary files, which is seen on no other.
 """
 
 import getpass
@@ -14,7 +14,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -76,6 +77,20 @@ SLURM_CONF={folder}/slurm.conf exec {srun} "$@"
 """
 
 
+# Snakemake, but that it asks every second. Of itself it asks the more seldom the longer no job has ended, which spares the
+# controller of a real cluster, and would have tests wait.
+ASKS_OFTEN = """
+from snakemake.cli import main
+from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
+RemoteExecutor.next_seconds_between_status_checks = property(lambda self: 1, lambda self, seconds: None)
+main()
+"""
+# What makes a node one of its own before its daemon starts.
+APART = """
+mount -t tmpfs none {tmp} && mount --bind {folder}/hosts /etc/hosts && hostname "$SLURMD_NODENAME" && exec "$@"
+"""
+
+
 class Job(NamedTuple):
     """What SLURM says of a job."""
 
@@ -85,11 +100,18 @@ class Job(NamedTuple):
     node: str
     cores: str
     memory: str
+    minutes: str
     cards: str
+    restarts: str
+
+    @property
+    def rule(self) -> str:
+        """The rule or group that Snakemake made it for."""
+        return self.comment.removeprefix("rule_").partition("_wildcards_")[0]
 
 
 # What `scontrol` calls these.
-FIELDS = "JobId", "JobState", "Comment", "NodeList", "NumCPUs", "MinMemoryNode", "TresPerJob"
+FIELDS = "JobId", "JobState", "Comment", "NodeList", "NumCPUs", "MinMemoryNode", "TimeLimit", "TresPerJob", "Restarts"
 
 
 def missing(programs: Sequence[str] = PROGRAMS) -> list[str]:
@@ -105,6 +127,14 @@ def wait_until(true: Callable[[], bool], what: str, seconds: float = 60) -> None
         time.sleep(0.1)
 
 
+def environments() -> Iterator[tuple[int, set[bytes]]]:
+    """The processes of this user that live, each with its environment."""
+    for process in Path("/proc").glob("[0-9]*"):
+        # One that has ended since, or is someone else's.
+        with suppress(FileNotFoundError, ProcessLookupError, PermissionError):
+            yield int(process.name), set((process / "environ").read_bytes().split(b"\0"))
+
+
 def free_port() -> int:
     with socket.socket() as asked:
         asked.bind(("127.0.0.1", 0))
@@ -113,9 +143,8 @@ def free_port() -> int:
 
 def snakemake(*options: str, jobs: int) -> list[str]:
     """The command that runs the workflow through SLURM where a mine.yaml is, and asks often how the jobs are."""
-    command = [sys.executable, "-m", "snakemake", *options, "--snakefile", str(ROOT / "Snakefile")]
-    command += ["--profile", str(ROOT / "profiles/slurm"), "--configfile", "mine.yaml", "--jobs", str(jobs)]
-    return [*command, "--slurm-init-seconds-before-status-checks", "2"]
+    command = [sys.executable, "-c", ASKS_OFTEN, *options, "--snakefile", str(ROOT / "Snakefile")]
+    return [*command, "--profile", str(ROOT / "profiles/slurm"), "--configfile", "mine.yaml", "--jobs", str(jobs)]
 
 
 class Cluster:
@@ -131,7 +160,7 @@ class Cluster:
             key: value for key, value in os.environ.items() if not key.startswith(("SLURM_", "SBATCH_", "SQUEUE_"))
         }
         self.env = {**others, **own, "PATH": os.pathsep.join([str(folder / "bin"), PATH]), "HF_HUB_OFFLINE": "1"}
-        # What gives a node a folder for temporary files of its own.
+        # The command that gives a node a name and a folder for temporary files of its own; none where that cannot be had.
         self.apart: list[str] = []
 
     def __enter__(self) -> "Cluster":
@@ -170,11 +199,13 @@ class Cluster:
             (self.folder / name / "card0").touch()
         self.write("epilog", DOES_NOTHING).chmod(0o755)
         self.write("bin/srun", SRUN.format(**folders)).chmod(0o755)
-        mount = f'mount -t tmpfs none {self.env["TMPDIR"]} && exec "$@"'
-        apart = ["unshare", "--mount", "sh", "-c", mount, "sh"]
+        self.write("hosts", f"{Path('/etc/hosts').read_text()}\n127.0.0.1 {' '.join(NODES)}\n")
+        alone = APART.format(folder=self.folder, tmp=self.env["TMPDIR"])
+        apart = ["unshare", "--mount", "--uts", "sh", "-c", alone, "sh"]
+        tried = {**self.env, "SLURMD_NODENAME": NODES[0]}
         if (
             shutil.which("unshare")
-            and subprocess.run([*apart, "true"], capture_output=True, check=False).returncode == 0
+            and subprocess.run([*apart, "true"], env=tried, capture_output=True, check=False).returncode == 0
         ):
             self.apart = apart
 
@@ -184,9 +215,10 @@ class Cluster:
 
     # --- daemons ---
 
-    def start(self, name: str, *command: str) -> None:
+    def start(self, name: str, *command: str, **more: str) -> None:
         with (self.folder / f"{name}.out").open("ab") as out:
-            self.processes[name] = subprocess.Popen(command, env=self.env, stdout=out, stderr=out)
+            env = {**self.env, **more}
+            self.processes[name] = subprocess.Popen(command, env=env, stdout=out, stderr=out)
 
     def start_munge(self) -> None:
         key, made = self.folder / "munge.key", self.folder / "munge"
@@ -206,7 +238,21 @@ class Cluster:
         return "is UP" in self.ask("scontrol", "ping")
 
     def start_node(self, name: str) -> None:
-        self.start(name, *self.apart, "slurmd", "-D", "-N", name)
+        self.start(name, *self.apart, "slurmd", "-D", "-N", name, SLURMD_NODENAME=name)
+
+    def lose(self, name: str) -> None:
+        """A node goes dark: its daemon and all that runs on it are gone at once."""
+        self.stop(name, signal.SIGKILL)
+        wanted = {
+            f"{key}={value}".encode()
+            for key, value in (("SLURM_CONF", self.env["SLURM_CONF"]), ("SLURMD_NODENAME", name))
+        }
+        # Those that are left when one is killed may start others.
+        while doomed := [number for number, having in environments() if wanted <= having]:
+            for number in doomed:
+                with suppress(ProcessLookupError):
+                    os.kill(number, signal.SIGKILL)
+            time.sleep(0.05)
 
     def stop(self, name: str, how: signal.Signals = signal.SIGTERM) -> None:
         """End a daemon. The jobs on a node live on without its own."""

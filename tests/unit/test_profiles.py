@@ -70,6 +70,11 @@ def test_its_rules_are_there_and_those_that_take_a_card_are_those_of_the_workflo
 
 def test_a_job_that_is_tried_again_asks_for_more(programs: Path) -> None:
     found = read()
+    text = "".join(path.read_text() for path in (ROOT / "workflow/rules").glob("*.smk"))
+    here = re.findall(r"^localrules:\n((?:    \w+,\n)+)", text, re.MULTILINE)
+    rules = re.findall(r"^rule (\w+):\n(?:(?:    .*)?\n)*?    script:\n", text, re.MULTILINE)
+    # What a rule asks for itself counts for more than the default, and stays the same.
+    assert set(found["set-resources"]) == set(rules) - set(re.findall(r"\w+", "".join(here)))
     for asked in [found["default-resources"], *found["set-resources"].values()]:
         assert asked["mem_mb"].startswith("attempt * ")
         assert asked["runtime"].startswith("attempt * ")

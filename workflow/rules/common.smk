@@ -43,6 +43,7 @@ if not workflow.config_settings.configfiles:
     configfile: ROOT / "config/config.yaml"
 
 
+BEGAN = time.time()
 MEMORY = fingerprint.Memory(Path("results/.digests.json"))
 
 try:
@@ -227,8 +228,42 @@ def begin_run():
     MEMORY.save()
 
 
+def slurm_logs_of(job):
+    """The folder of what SLURM and a job have printed, as the executor names it."""
+    if job.group:
+        return f"group_{job.group}_{job.rule.name}"
+    return "/".join([f"rule_{job.rule.name}", "_".join(job.wildcards)])
+
+
+def explain_failures():
+    """At the end of a run in which jobs failed: why SLURM ended those that it ended."""
+    if workflow.nodes is None:
+        return
+    failed = [
+        (slurm_logs_of(job), job.rule.name) for job in workflow.dag.needrun_jobs()
+    ]
+    for error in slurm.ended(failed, BEGAN):
+        print(error, file=sys.stderr)
+
+
+def cancel_left():
+    """At the end of a run through SLURM: what Snakemake has missed when it cancelled the jobs of an interrupted one."""
+    if workflow.remote_execution_settings.immediate_submit:
+        return
+    try:
+        if left := slurm.cancel_left(Path.cwd()):
+            print(
+                f"Cancelled what was left of this run: {' '.join(left)}",
+                file=sys.stderr,
+            )
+    except UserError as error:
+        print(error, file=sys.stderr)
+
+
 def end_process():
-    """At the end of Snakemake, however it comes: whose run it was that kept this one out, if one did."""
+    """At the end of Snakemake, however it comes: no job is left, and whose run it was that kept this one out, if one did."""
+    if workflow.nodes is not None and folder.is_alone():
+        cancel_left()
     folder.leave()
     MEMORY.save()
     # A report is written while the run that it is of holds the lock.
