@@ -6,7 +6,7 @@ Scope's files at the places of sae-lens's directory, tables with the columns tha
 seeds.
 
 Widths of 16k and 65k are the true ones, because the published scores are of these; a vector has 16 or 24 numbers instead.
-Those of 131k and a million are made to be 32k and 65k.
+Those of 131k and a million are made to be 4k and 32k.
 """
 
 import io
@@ -47,14 +47,17 @@ LEFT_OUT = {
     "piqa-2b": "a published behaviour of `input_prompt` and `model_score`, as pubmedqa-9b",
     "piqa-9b": "a published behaviour of `input_prompt` and `model_score`, as pubmedqa-9b",
 }
-# What is read for transfers alone, and not probed beside; and what is probed, and not each subset of it by itself.
+# What is read for transfers alone, and not probed beside.
 NOT_PROBED = {
     "toxicity-paired": "probed as toxicity is",
+    "sentiment": "probed as toxicity is, whose subsets are splits; its own configurations are those of a transfer",
+    "massive-scenario": "probed as the images are, which have several labels, too",
+    "oxford-flowers": "probed as cifar100 is",
+    "tiny-imagenet": "probed as cifar100 is",
     "pubmedqa-9b": "a behaviour is predicted by probes as nq-swap-sub-question is, by transfers as all are",
 }
-NOT_ALONE = {"toxicity-paired": "not probed", "sentiment": "each language by itself is probed of toxicity"}
 # The folders of Gemma Scope that stand for the widest ones, and their widths.
-NARROWER = {131072: ("32k", 32768), 1048576: ("65k", 65536)}
+NARROWER = {131072: ("4k", 4096), 1048576: ("32k", 32768)}
 HIDDEN = {"gemma-2-2b": 16, "gemma-2-9b": 24, "gemma-2-9b-it": 24, "paligemma-2-3b": 16}
 EXAMPLES = 60
 # As many rows as the study's test part was drawn from, so that the scores are of the same data by all that can be told.
@@ -93,7 +96,7 @@ def small_study() -> dict[str, Any]:
         config["transfers"]["behaviours"]["published"].pop(name, None)
     probes = config["probes"]
     probes["datasets"] = [name for name in probes["datasets"] if name not in {*LEFT_OUT, *NOT_PROBED}]
-    probes["alone"] = [name for name in probes["alone"] if name not in NOT_ALONE]
+    probes["alone"] = [name for name in probes["alone"] if name not in NOT_PROBED]
     config["datasets"]["tiny-imagenet"]["max_examples"] = 30
     for sae in config["saes"].values():
         sae["width"] = NARROWER.get(sae["width"], ("", sae["width"]))[1]
@@ -110,7 +113,7 @@ def small_study() -> dict[str, Any]:
 def serve(hub: Hub, folder: Path) -> None:
     """Put all that the config names onto a Hub. The models are gated, and open to `TOKEN`; `folder` is for their making."""
     hub.own |= dict(tables())
-    tokenizer = trained_tokenizer(words_of_all(), 700)
+    tokenizer = trained_tokenizer(words_of_all(), 2000)
     config = small_study()
     for name, model in config["models"].items():
         repository = model["source"]["hub"]
@@ -194,11 +197,13 @@ def saes(folder: Path) -> dict[str, dict[str, bytes]]:
 
 @torch.inference_mode()
 def state_sizes(folder: Path) -> list[float]:
-    """The root mean square of what each layer of a model puts out."""
+    """The root mean square of what each layer of a model puts out. Of the last one the model itself reports a normalised state."""
     model = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager")
-    ids = torch.arange(3, 67)[None]
-    states = model(ids, output_hidden_states=True).hidden_states[1:]
-    return [float(each.square().mean().sqrt()) for each in states]
+    found: list[float] = []
+    for block in model.model.layers:
+        block.register_forward_hook(lambda _, given, states: found.append(float(states.square().mean().sqrt())))
+    model(torch.arange(3, 67)[None])
+    return found
 
 
 # --- tables --------------------------------------------------------------------------------------------------------
@@ -230,7 +235,10 @@ def parquet(name: str, config: dict[str, Any], part: str) -> bytes:
     """One split of the repository of a dataset, with the columns of every dataset that reads it."""
     entry, labels = config[name], LABELS[name]
     random = np.random.default_rng([*f"{name} {part}".encode()])
-    number = TRUE_SIZE.get(name, EXAMPLES if entry["source"].get("subset") is None else EXAMPLES // 2)
+    number = TRUE_SIZE.get(
+        name,
+        EXAMPLES if entry["source"].get("subset") is None else EXAMPLES // (4 if "configs" in entry["source"] else 2),
+    )
     kinds = np.arange(number) % len(labels)
     random.shuffle(kinds)
     columns: dict[str, Any] = {"number": list(range(number))}
@@ -276,7 +284,7 @@ def own_words(kind: int) -> list[str]:
 def text(kind: int, random: np.random.Generator) -> str:
     """A few words, some of them those of its label."""
     words = [
-        str(random.choice(own_words(kind) if random.random() < 0.4 else COMMON)) for _ in range(random.integers(5, 12))
+        str(random.choice(own_words(kind) if random.random() < 0.4 else COMMON)) for _ in range(random.integers(4, 10))
     ]
     return " ".join(words)
 
@@ -292,7 +300,7 @@ def words_of_all() -> list[str]:
     """What a tokenizer learns from: every word in every language."""
     words = [*COMMON, *chain.from_iterable(own_words(kind) for kind in range(6))]
     languages = ["en", "es", "de", "ru", "zh", "french", "portuguese", "italian", "arabic", "hindi"]
-    return [in_language(word, language) for language in languages for word in words]
+    return [f" {in_language(word, language)}" for language in languages for word in words]
 
 
 # --- a run ---------------------------------------------------------------------------------------------------------

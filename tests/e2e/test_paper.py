@@ -314,7 +314,6 @@ def test_a_published_score_stands_beside_the_very_cell_that_it_is_of(run: Run) -
 REASONS = {
     "massive-scenario": r"ours is tested on 12 examples, the published score on about 2,303",
     "toxicity": r"ours is tested on 6 examples, the published score on about 1,000",
-    "sentiment": "ours is trained on all parts of the dataset together, the published probe on this one alone",
     "cifar100": r"ours is tested on 12 examples, the published score on about 2,000",
     "pubmedqa-9b": "the run scores it as a transfer, which chooses the pooling itself",
     "banking77": "no dataset of the run is legacy-datasets/banking77",
