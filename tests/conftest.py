@@ -7,8 +7,8 @@ import pytest
 import torch
 from fetched import finish, serve
 from hub_served import Hub
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import Gemma2Config, Gemma2ForCausalLM, PreTrainedTokenizerFast
+from models_made import gemma, trained_tokenizer
+from transformers import PreTrainedTokenizerFast
 from worlds import TEXTS, World, own_config, own_world
 
 # As in a job. Workers stand beside each other, and threads that wait for each other on busy cores slow tiny models tenfold.
@@ -17,25 +17,16 @@ torch.set_num_threads(1)
 
 @pytest.fixture(scope="session")
 def tiny_tokenizer() -> PreTrainedTokenizerFast:
-    """Byte-level, without a BOS of its own, as a locally trained tokenizer is."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=400,
-        special_tokens=["<pad>", "<bos>", "<eos>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(TEXTS, trainer)
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<bos>", eos_token="<eos>", pad_token="<pad>")
+    return trained_tokenizer(TEXTS, 400)
 
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: PreTrainedTokenizerFast) -> Path:
-    """A folder with a random four-layer Gemma 2 whose soft caps bite."""
-    torch.manual_seed(0)
-    config = Gemma2Config(
+    """A folder with a random four-layer Gemma 2."""
+    folder = tmp_path_factory.mktemp("tiny-model")
+    gemma(
+        folder,
+        tiny_tokenizer,
         vocab_size=400,
         hidden_size=32,
         intermediate_size=64,
@@ -44,15 +35,8 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: PreTrai
         num_key_value_heads=2,
         head_dim=8,
         max_position_embeddings=64,
-        attn_logit_softcapping=2.0,
         initializer_range=0.2,
-        bos_token_id=1,
-        eos_token_id=2,
-        pad_token_id=0,
     )
-    folder = tmp_path_factory.mktemp("tiny-model")
-    Gemma2ForCausalLM(config).save_pretrained(folder)
-    tiny_tokenizer.save_pretrained(folder)
     return folder
 
 

@@ -1,4 +1,4 @@
-"""What a config will cost, before anything is spent: downloads, tokens, hours of a card, disk and hours of processors.
+"""What a config will cost, before anything is spent: downloads, a token, hours of a card, disk and hours of processors.
 
 Nothing is opened or fetched. Sizes are counted from the config and from small tables of facts (`resources/reference`):
 what models, SAEs and datasets hold, what cards can do, what the project's own benchmarks measured. What a run has left in
@@ -177,6 +177,17 @@ class Costs:
         size = times(self._fact_of_model(model, "parameters"), self._fact_of_model(model, "stored_bytes"))
         return times(size, 1 / GIGA)
 
+    def gated(self) -> list[str]:
+        """The repositories still to be fetched from that are known to want their terms accepted, and a token."""
+        sections: dict[str, Any] = {"datasets": self.config.datasets, "models": self.config.models}
+        hubs = {
+            entry.source.hub
+            for section, entries in sections.items()
+            for name, entry in entries.items()
+            if isinstance(entry.source, HubDataset | HubModel) and not _is_there(section, name)
+        }
+        return sorted(hub for hub in hubs if self.facts.size(hub, "gated").value)
+
     def sae_download(self, sae: str) -> Amount:
         """Encoder and decoder in float32, as releases keep them; what is borrowed or made is not fetched."""
         entry = self.config.saes[sae]
@@ -189,7 +200,7 @@ class Costs:
         missing = {
             entry.source.hub: name
             for name, entry in self.config.datasets.items()
-            if isinstance(entry.source, HubDataset) and not (RESULTS / "datasets" / f"{name}.json").is_file()
+            if isinstance(entry.source, HubDataset) and not _is_there("datasets", name)
         }
         return total(self.facts.size(hub, "gigabytes") for hub in missing)
 
@@ -357,6 +368,7 @@ class Costs:
         }
         return {
             "unpinned": len(self.study.unpinned()),
+            "gated": self.gated(),
             "behaviours": len(self.config.behaviours),
             "transfers": len(self.config.transfers),
             "datasets": {
@@ -387,7 +399,9 @@ def _counted(files: dict[str, list[str]]) -> dict[str, dict[str, int]]:
 
 
 def _is_there(section: str, name: str) -> bool:
-    return (RESULTS / section / name / "revision.json").is_file()
+    """Whether a dataset, a model or an SAE has been brought in."""
+    record = f"{name}.json" if section == "datasets" else f"{name}/revision.json"
+    return (RESULTS / section / record).is_file()
 
 
 def _reader(models: dict[str, Model], dataset: str, study: Study) -> str:
@@ -398,13 +412,15 @@ def _reader(models: dict[str, Model], dataset: str, study: Study) -> str:
 # --- words ---------------------------------------------------------------------------------------------------------
 
 LEGEND = """\
-Bare numbers are counted, measured or published; ~ is estimated; ? rests on a guess; > lacks what is unknown.
-Not in these numbers: attention's own products, loading, models asked for behaviours ({behaviours}), and the classifiers
-of transfers ({transfers}). What lies in results/ already is not counted again."""
+Bare numbers are counted, measured or published; ~ is estimated; ? rests on a guess, in two digits; > lacks what is unknown.
+Cards are taken to reach the share of their peak that is named. Probes are as fast, and as slow, as the project's own
+benchmarks have seen them; they run side by side, a job a core. Not in these numbers: attention's own products, loading,
+models asked for behaviours ({behaviours}), and the classifiers of transfers ({transfers}). What lies in results/ already
+is not counted again."""
 
 
 def words(plan: dict[str, Any]) -> str:
-    """The plan as a page of text."""
+    """The plan as a page of text: what whoever runs it has to decide by, and then what that is made of."""
     models = plan["models"]
     titles = ["fetch GB", "SAEs GB", "passes", "examples", "M tokens", "forward PFLOP", "encode PFLOP", "shards GB"]
     keys = ["model_gb", "saes_gb", "passes", "examples", "tokens", "forward_pflop", "encode_pflop", "shards_gb"]
@@ -413,8 +429,8 @@ def words(plan: dict[str, Any]) -> str:
     by_card = [
         [
             name,
-            *(_shown(card["hours"][model]) for model in models),
             _shown(card["all"]),
+            *(_shown(card["hours"][model]) for model in models),
             f"{card['efficiency']:.0%}",
             ", ".join(card["too_large"]) or "-",
         ]
@@ -428,34 +444,53 @@ def words(plan: dict[str, Any]) -> str:
         [str(sum(count[key] for count in plan[kind].values())) for key in ("all", "left")]
         for kind in ("jobs", "paper_jobs")
     )
-    low, high = (_shown(plan["probe_hours"][bound]) for bound in ("low", "high"))
     parts = [
-        _table(["dataset", "examples", "tokens each"], by_dataset),
-        _table(["model", *titles], by_model),
-        _table(["hours of one", *models, "all", "of its peak", "too large for it"], by_card) if models else "",
+        _summary(plan, int(jobs[1]), int(more[1])),
+        _table(["hours on one", "all models", *models, "of its peak", "too large for it"], by_card) if models else "",
+        _table(["model", *titles], by_model) if models else "",
+        _table(["dataset", "examples", "tokens each"], by_dataset) if by_dataset else "",
         _table(["rule", "jobs", "left"], [*by_rule, ["all", *jobs], ["more for `paper`", *more]]),
-        "\n".join(
-            [
-                f"to fetch               {_shown(plan['download_gb'])} GB, of it datasets {_shown(plan['datasets_gb'])} GB",
-                f"disk when all is done  {_shown(plan['disk_gb'])} GB",
-                f"probes                 {low} to {high} hours of one processor",
-            ]
-        ),
         LEGEND.format(behaviours=plan["behaviours"], transfers=plan["transfers"]),
     ]
-    unpinned = plan["unpinned"]
-    if unpinned:
-        parts.append(f"{unpinned} of the datasets and models are not pinned: run python -m tessera.pins FILE first.")
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
+def _summary(plan: dict[str, Any], jobs: int, more: int) -> str:
+    """What the whole takes, a line each, and what has to be done first."""
+    lines = {
+        "to fetch": f"{_shown(plan['download_gb'])} GB, of it datasets {_shown(plan['datasets_gb'])} GB",
+        "disk when all is done": f"{_shown(plan['disk_gb'])} GB",
+        "models": f"{_hours_on_cards(plan['cards'])}; more cards share the passes" if plan["models"] else "",
+        "probes": " to ".join(_shown(plan["probe_hours"][bound]) for bound in ("low", "high"))
+        + " hours of one processor core",
+        "jobs": f"{jobs:,} left, and {more:,} more for `paper`",
+        "a token": f"set HF_TOKEN, and accept the terms of {', '.join(plan['gated'])}" if plan["gated"] else "",
+        "not pinned": f"{plan['unpinned']} of the datasets and models: run python -m tessera.pins FILE first"
+        if plan["unpinned"]
+        else "",
+    }
+    wide = max(map(len, lines))
+    return "\n".join(f"{name.ljust(wide)}  {told}" for name, told in lines.items() if told)
+
+
+def _hours_on_cards(cards: dict[str, Any]) -> str:
+    """The first and the last of the cards that hold every model, which are listed from the fastest on."""
+    fitting = [name for name, card in cards.items() if not card["too_large"]]
+    if not fitting:
+        return "no card that is known holds all of them"
+    ends = list(dict.fromkeys([fitting[0], fitting[-1]]))
+    return " or ".join(f"{_shown(cards[name]['all'])} hours on one {name}" for name in ends)
+
+
 def _shown(amount: dict[str, Any], scale: float = 1) -> str:
-    """An amount in three digits, with the marks of its basis."""
+    """An amount in three digits, a guess in two, with the marks of its basis."""
     value = amount["value"] * scale
     if amount["missing"] and not value:
         return "unknown"
-    number = f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.3g}"
     lacking, basis = ">" if amount["missing"] else "", amount["basis"]
+    if basis == "guess" and value:
+        value = float(f"{value:.1e}")
+    number = f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.3g}"
     return f"{lacking}{'~' if basis == 'estimated' else ''}{number}{'?' if basis == 'guess' else ''}"
 
 

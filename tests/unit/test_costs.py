@@ -1,12 +1,13 @@
 """What a config will cost, against sums done by hand."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tessera import config_file
-from tessera.costs import Amount, Costs, Facts, times, total, words
+from tessera.costs import Amount, Costs, Facts, _shown, times, total, words
 from tessera.files import write_json
 from tessera.study import Study
 
@@ -18,6 +19,7 @@ own/model,parameters,1000000,published,x
 own/model,block_parameters,1000,published,x
 own/model,hidden_size,10,published,x
 own/model,stored_bytes,4,estimated,x
+own/model,gated,1,published,x
 own/texts,examples,200,estimated,x
 own/texts,tokens,50,guess,x
 own/texts,classes,2,published,x
@@ -155,7 +157,42 @@ def test_the_page_says_what_is_unknown_and_what_is_not_pinned(costs: Any) -> Non
     assert line.split() == ["new", "unknown", "unknown"]
     (line,) = [line for line in page.splitlines() if line.startswith("m  ")]
     assert line.split()[3:6] == ["3", ">~300", ">0.02?"]
-    assert "1 of the datasets and models are not pinned: run python -m tessera.pins FILE first." in page
+    assert summary(page)["not pinned"] == "1 of the datasets and models: run python -m tessera.pins FILE first"
+
+
+def summary(page: str) -> dict[str, str]:
+    """The first lines of a page, by what each is about."""
+    lines = (line.partition("  ") for line in page.split("\n\n", maxsplit=1)[0].splitlines())
+    return {name: told.strip() for name, _, told in lines}
+
+
+def test_the_page_begins_with_what_there_is_to_decide_by(costs: Any) -> None:
+    told = summary(words(costs().everything(["arms"])))
+    assert list(told) == ["to fetch", "disk when all is done", "models", "probes", "jobs", "a token"]
+    assert told["to fetch"] == ">~0.504 GB, of it datasets >0.5 GB"
+    assert told["models"].endswith(" hours on one Fast; more cards share the passes")
+    assert "Small" not in told["models"]
+    assert told["a token"] == "set HF_TOKEN, and accept the terms of own/model"
+
+
+def test_what_is_gated_asks_for_no_token_once_it_is_there(costs: Any) -> None:
+    assert costs().gated() == ["own/model"]
+    write_json("results/models/m/revision.json", {})
+    assert costs().gated() == []
+    assert "a token" not in summary(words(costs().everything(["arms"])))
+
+
+def test_a_guess_has_two_digits_and_what_is_known_three(costs: Any) -> None:
+    (line,) = [line for line in words(costs().everything(["arms"])).splitlines() if line.startswith("texts ")]
+    assert line.split() == ["texts", "~200", "50?"]
+    assert shown(Amount(1234, "guess")) == "1,200?"
+    assert shown(Amount(0.08581, "guess", 1)) == ">0.086?"
+    assert shown(Amount(1234, "estimated")) == "~1,234"
+    assert shown(Amount(0.08581)) == "0.0858"
+
+
+def shown(amount: Amount) -> str:
+    return _shown(asdict(amount))
 
 
 def test_a_study_without_models_has_a_plan(costs: Any) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import gemma_scope_made
 import numpy as np
 import pytest
 import torch
@@ -56,16 +57,9 @@ def entry(sae_id: str, width: int) -> dict[str, Any]:
 
 def made_up_weights(path: Path, x: np.ndarray) -> np.ndarray:
     """Write weights as Gemma Scope has them; returns how far each feature's input is above its threshold for `x`."""
-    random = np.random.default_rng(0)
-    weights = {
-        "W_enc": random.standard_normal((D_IN, WIDTH), np.float32) / np.float32(D_IN**0.5),
-        "W_dec": random.standard_normal((WIDTH, D_IN), np.float32),
-        "b_enc": random.standard_normal(WIDTH, np.float32) / 10,
-        "b_dec": random.standard_normal(D_IN, np.float32),
-        "threshold": random.uniform(0.5, 2, WIDTH).astype(np.float32),
-    }
+    weights = gemma_scope_made.weights(D_IN, WIDTH)
     path.parent.mkdir(parents=True)
-    np.savez(path, **weights)
+    path.write_bytes(gemma_scope_made.packed(weights))
     return x @ weights["W_enc"] + weights["b_enc"] - weights["threshold"]
 
 

@@ -1,13 +1,13 @@
 """The configs of the study and of GPT-2 name what there is: SAEs, datasets, columns. Nothing is fetched."""
 
 import csv
-import importlib.util
 import itertools
 import re
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import gemma_scope_made
 import pytest
 import yaml
 
@@ -26,13 +26,7 @@ def config(name: str) -> Config:
 
 @cache
 def directory() -> dict[str, Any]:
-    """sae-lens's own list of releases, read as a file: importing the library takes seconds."""
-    spec = importlib.util.find_spec("sae_lens")
-    assert spec is not None
-    assert spec.origin is not None
-    path = Path(spec.origin).parent / "pretrained_saes.yaml"
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    return yaml.load(path.read_text(encoding="utf-8"), loader)  # noqa: S506 - a SafeLoader either way
+    return gemma_scope_made.directory()
 
 
 def rows(name: str) -> list[dict[str, str]]:

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from models_made import LANGUAGE, SHAPE, SPECIAL, TOWER, copied, paligemma, png, saved
 from PIL import Image
 from saes_made import random_sae
 from transformers import AddedToken, AutoProcessor, PreTrainedTokenizerFast
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
-from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 from worlds import TEXTS
 
 from tessera import capture, model_snapshots, precision, shards
@@ -26,41 +26,10 @@ from tessera.files import read_json
 from tessera.models import LanguageModel
 from tessera.plan import Head, hidden_head, token_head, vision_head
 
-# As many blocks in both towers, so that only their place tells them apart.
-DEPTH = 3
-SHAPE = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": DEPTH, "num_attention_heads": 4}
-LANGUAGE = {**SHAPE, "vocab_size": 410, "num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": 64}
-TOWER = {**SHAPE, "hidden_size": 24, "image_size": 16, "patch_size": 4}
-SPECIAL = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+DEPTH = SHAPE["num_hidden_layers"]
 READING = Reading(dtype="float32", attention="eager", max_length=40)
 EFFORT = Effort(device="cpu", batch_tokens=64, shard_tokens=90)
 HEADS = [hidden_head(0), hidden_head(2), Head("sae", 1, "sae"), vision_head()]
-
-
-def copied(tokenizer: PreTrainedTokenizerFast, folder: Path) -> PreTrainedTokenizerFast:
-    """A tokenizer of its own, because processors add tokens to the one they are given."""
-    tokenizer.save_pretrained(folder)
-    return PreTrainedTokenizerFast.from_pretrained(folder)
-
-
-def paligemma(folder: Path, tokenizer: PreTrainedTokenizerFast, **changes: Any) -> Any:
-    own = copied(tokenizer, folder)
-    pixels = SiglipImageProcessorPil(size={"height": 16, "width": 16})
-    pixels.image_seq_length = 16
-    processor = transformers.PaliGemmaProcessor(pixels, own)
-    text = transformers.Gemma2Config(
-        **LANGUAGE, **SPECIAL, attn_logit_softcapping=2.0, initializer_range=0.3, query_pre_attn_scalar=8
-    )
-    tower = transformers.SiglipVisionConfig(**TOWER, vision_use_head=False)
-    config = transformers.PaliGemmaConfig(
-        vision_config=tower,
-        text_config=text,
-        image_token_index=processor.image_token_id,
-        projection_dim=32,
-        hidden_size=32,
-        **changes,
-    )
-    return saved(transformers.PaliGemmaForConditionalGeneration, config, processor, folder)
 
 
 def llava(folder: Path, tokenizer: PreTrainedTokenizerFast, **changes: Any) -> Any:
@@ -84,20 +53,6 @@ def llava(folder: Path, tokenizer: PreTrainedTokenizerFast, **changes: Any) -> A
     return saved(transformers.LlavaForConditionalGeneration, config, processor, folder)
 
 
-def saved(kind: Any, config: Any, processor: Any, folder: Path) -> Any:
-    config._attn_implementation = "eager"
-    torch.manual_seed(0)
-    model = kind(config).eval()
-    with torch.no_grad():
-        # As given, the towers' weights are too small for what they say of an image to differ between images.
-        for name, parameter in sorted(model.named_parameters()):
-            if "language_model" not in name:
-                parameter.copy_(torch.randn(parameter.shape) * 0.3)
-    model.save_pretrained(folder)
-    processor.save_pretrained(folder)
-    return model
-
-
 MAKERS = {"paligemma": paligemma, "llava": llava}
 
 
@@ -107,12 +62,6 @@ def made(
 ) -> tuple[Path, Any]:
     folder = tmp_path_factory.mktemp(request.param)
     return folder, MAKERS[request.param](folder, tiny_tokenizer)
-
-
-def png(image: Image.Image, **how: Any) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", **how)
-    return buffer.getvalue()
 
 
 def drawn(number: int) -> list[bytes]:
