@@ -17,6 +17,7 @@ from hub_served import REVISION, SECRET, Hub
 from saes_made import random_sae
 from worlds import World, own_config, write_reviews
 
+from tessera import snapshots
 from tessera.files import PARTIAL
 from tessera.saes import CONFIG, WEIGHTS
 
@@ -110,7 +111,7 @@ FETCHING = "dataset", "model", "sae"
 def made_by(folder: Path) -> dict[str, bytes]:
     """What a run has made, by its path: every file below results/ whose content does not tell of hours and seconds."""
     results = folder / "results"
-    timed = {"report.html", "snakemake-report.html", "run.json", ".digests.json"}
+    timed = {"report.html", "snakemake-report.html", "run.json", ".digests.json", snapshots.NOTES}
     return {
         str(path.relative_to(results)): b"" if path.name in timed else path.read_bytes()
         for path in files(results)

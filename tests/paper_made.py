@@ -30,7 +30,7 @@ from worlds import COMMON, ROOT, World
 
 TOKEN = "the-token-of-whoever-runs-the-study"  # noqa: S105 - a made-up one
 
-# A study of 27 tables starts a thousand processes, and a third of them shows as much. Each of these is one more of a kind.
+# A study of 28 tables starts a thousand processes, and a third of them shows as much. Each of these is one more of a kind.
 LEFT_OUT = {
     "election-questions": "a short English text, as jailbreak",
     "reject-prompts": "a short English text, as jailbreak",

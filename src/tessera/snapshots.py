@@ -2,6 +2,10 @@
 
 Beside each stands revision.json, written last: its source, the hash of every file, and the shapes that later stages
 check. The record's `sha256` is the identity that captures carry.
+
+Whoever reads a snapshot holds its files against the record first. Weights can be many gigabytes, and each pass of a model
+reads them, so a file is hashed once: how large it was then, and when it was last written, is noted, and as long as that is so
+it is the same file.
 """
 
 import os
@@ -18,6 +22,8 @@ from tessera.files import read_json, replacing, sha256_file, sha256_json, write_
 from tessera.job import DISK_TROUBLE
 
 RECORD = "revision.json"
+# What files were when they were last hashed.
+NOTES = ".hashed.json"
 
 
 def given_folder(given: str | None) -> Path | None:
@@ -81,19 +87,39 @@ def require_whole(folder: Path, without: str = "") -> None:
 
     Files whose name has the pattern `without` are not looked at.
     """
+    notes = folder / NOTES
+    before = read_json(notes) if notes.is_file() else {}
+    known = dict(before)
     for name, sha256 in read_json(folder / RECORD)["files"].items():
         path = folder / name
         if fnmatch(name, without):
             continue
-        if not path.is_file() or sha256_file(path) != sha256:
-            wrong = "it is missing" if not path.is_file() else f"its content is not what {RECORD} says"
-            raise UserError(str(path), wrong, f"delete {folder / RECORD} and run again; the snapshot is brought anew")
+        if not path.is_file():
+            raise _not_whole(path, "it is missing")
+        now = _note(path, sha256)
+        if known.get(name) != now and sha256_file(path) != sha256:
+            raise _not_whole(path, f"its content is not what {RECORD} says")
+        known[name] = now
+    # In someone else's folder it is hashed each time.
+    if known != before and os.access(folder, os.W_OK):
+        write_json(notes, known)
+
+
+def _note(path: Path, sha256: str) -> list[str | int]:
+    """What a file is by its hash, and by what the file system tells of it without reading it."""
+    status = path.stat()
+    return [sha256, status.st_size, status.st_mtime_ns, status.st_ino]
+
+
+def _not_whole(path: Path, wrong: str) -> UserError:
+    return UserError(str(path), wrong, f"delete {path.with_name(RECORD)} and run again; the snapshot is brought anew")
 
 
 def write_record(folder: Path, source: dict[str, str], given: Path | None, shapes: dict[str, Any]) -> None:
     """Write the record of what `folder` holds; a source of the demo world brings its own measurements along."""
     names = sorted(p.name for p in folder.iterdir() if p.is_file() and p.name != RECORD and not p.name.startswith("."))
     files = {name: sha256_file(folder / name) for name in names}
+    write_json(folder / NOTES, {name: _note(folder / name, sha256) for name, sha256 in files.items()})
     record = {"source": source, "files": files, "sha256": sha256_json(files), **shapes}
     if given and (given / DEMO_RECORD).is_file():
         record["demo"] = read_json(given / DEMO_RECORD)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from saes_made import random_sae
 
-from tessera import model_snapshots, sae_snapshots
+from tessera import model_snapshots, sae_snapshots, snapshots
 from tessera.errors import UserError
 from tessera.files import read_json, write_json
 from tessera.saes import Sae
@@ -30,6 +30,27 @@ def test_storing_a_model_twice_gives_the_same_record_and_leaves_no_stale_file(tm
     first = store_model(tmp_path, tiny_model)
     (tmp_path / "stored/stale.json").write_text("{}")
     assert store_model(tmp_path, tiny_model) == first
+
+
+def test_what_is_stored_is_hashed_again_only_when_it_was_written_since(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store_model(tmp_path, tiny_model)
+    hashed: list[str] = []
+    whole = snapshots.sha256_file
+    monkeypatch.setattr(snapshots, "sha256_file", lambda path: hashed.append(Path(path).name) or whole(path))
+    stored, config = tmp_path / "stored", tmp_path / "stored/config.json"
+    snapshots.require_whole(stored)
+    assert hashed == []
+    content = config.read_bytes()
+    config.unlink()
+    config.write_bytes(content)
+    for _ in range(2):
+        snapshots.require_whole(stored)
+        assert hashed == ["config.json"]
+    config.write_bytes(content.replace(b"4", b"5", 1))
+    with pytest.raises(UserError, match=r"config\.json: its content is not what revision\.json says"):
+        snapshots.require_whole(stored)
 
 
 def changed(tmp_path: Path, tiny_model: Path) -> Path:
