@@ -268,7 +268,8 @@ def end_process():
     MEMORY.save()
     # A report is written while the run that it is of holds the lock.
     locks = workflow.execution_settings and workflow.execution_settings.lock
-    if locks and not workflow.dryrun and workflow.persistence.locked:
+    waits = locks and not workflow.dryrun and workflow.persistence
+    if waits and workflow.persistence.locked:
         print(f"\n{folder.locked()}", file=sys.stderr)
 
 
@@ -304,14 +305,16 @@ def write_provenance(path, at):
     partial = path.with_name(f".{path.name}")
     command = [sys.executable, "-m", "snakemake", "all", "--report", str(partial)]
     command += ["--snakefile", str(workflow.main_snakefile), "--nolock"]
-    command += ["--quiet", "all", *(["--configfile", *files] if files else [])]
-    done = subprocess.run(command, stderr=subprocess.PIPE, text=True)
+    command += ["--configfile", *files] if files else []
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
     if done.returncode == 0:
         os.utime(partial, ns=(at, at))
         partial.replace(path)
         return None
     partial.unlink(missing_ok=True)
-    said = [line for line in done.stderr.splitlines() if "Error" in line]
+    said = [line for line in done.stdout.splitlines() if "Error" in line]
     reason = said[-1].strip() if said else "it does not say why"
     command[command.index(str(partial))] = str(path)
     return UserError(
