@@ -104,6 +104,8 @@ def small_study() -> dict[str, Any]:
     probes |= {"strict": {"seeds": 2, "inner_folds": 2, "c": [0.1, 1.0]}, "sparse_k": [1, 8]}
     for transfer in config["transfers"].values():
         transfer["folds"] = 2
+    # Two threads that wait for each other over a model as small as this take longer than one.
+    config["capture"] = {"threads": 1}
     config["explorer"] = {"features": 6, "examples": 3, "predictions": 6}
     return config
 

@@ -108,7 +108,7 @@ def published() -> Reference:
 def test_the_miniature_is_the_study_but_for_sizes_and_repeats() -> None:
     small, study = paper_made.small_study(), paper_made.study()
     left_out = paper_made.LEFT_OUT
-    assert list(small) == [*study, "explorer"]
+    assert list(small) == [*study, "capture", "explorer"]
     assert small["models"] == study["models"]
     assert list(small["saes"]) == list(study["saes"])
     assert [entry | {"width": 0} for entry in small["saes"].values()] == [
