@@ -30,7 +30,7 @@ class Ran(World):
 
 
 @pytest.fixture(scope="module")
-def workstation(tmp_path_factory: pytest.TempPathFactory) -> World:
+def workstation(slurm: None, tmp_path_factory: pytest.TempPathFactory) -> World:
     world = World(tmp_path_factory.mktemp("workstation") / "world")
     world.folder.mkdir()
     world.run(config=thin_default())

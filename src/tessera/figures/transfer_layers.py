@@ -1,12 +1,13 @@
 """Scores against layer in one panel: lines for what reads one layer, horizontal lines for what reads none.
 
+The layers that are read stand at equal distances: models of other depths read some that are neighbours and some far apart.
+
 Bars and bands are 95 % intervals. The points set apart on the right are the arms themselves, which choose layer and width
 by inner validation: they are what an arm is worth, and the lines say where it comes from.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import Any
 
 import pandas as pd
@@ -75,28 +76,30 @@ def panel(axes: Axes, here: pd.DataFrame, looks: Mapping[Key, Look]) -> None:
     layered = here[here["arm"].isin(LAYERED)]
     lines, chosen = layered[~layered["chosen"]], layered[layered["chosen"]]
     layers = sorted(lines["layer"].unique())
-    step = min((after - before for before, after in pairwise(layers)), default=1.0)
+    lines = lines.assign(at=lines["layer"].map({layer: place for place, layer in enumerate(layers)}))
     own = set(zip(lines["arm"], lines["model"], lines["width"].fillna(0), strict=True))
     drawn = [key for key in looks if key in own]
     for place, key in enumerate(drawn):
         mine = (lines["arm"] == key[0]) & (lines["model"] == key[1]) & (lines["width"].fillna(0) == key[2])
         # Side by side, so that lines that agree do not hide each other.
-        _line(axes, lines[mine], looks[key], _shift(place, len(drawn), 0.6 * step))
-    end = layers[-1] if layers else 0.0
-    apart = end + 1.3 * step
+        _line(axes, lines[mine], looks[key], _shift(place, len(drawn), 0.6))
+    end = max(0, len(layers) - 1)
+    apart = end + 1.3
     arms = dict.fromkeys((arm, model) for arm, model, _ in looks)
     arms = {pair: None for pair in arms if ((chosen["arm"] == pair[0]) & (chosen["model"] == pair[1])).any()}
     for place, (arm, model) in enumerate(arms):
         look = _of_choice(looks, arm, model)
         for row in rows_of(chosen[(chosen["arm"] == arm) & (chosen["model"] == model)]):
-            _mark(axes, row, look, apart + _shift(place, len(arms), 0.8 * step))
+            _mark(axes, row, look, apart + _shift(place, len(arms), 0.8))
     if arms and layers:
-        axes.axvline(end + 0.65 * step, color="#D0D0D0", linewidth=0.8)
-    shown = layers[:: -(-len(layers) // TICKS)] if layers else []
+        axes.axvline(end + 0.65, color="#D0D0D0", linewidth=0.8)
+    every = -(-len(layers) // TICKS) or 1
+    shown = range(0, len(layers), every)
     axes.set_xticks(
-        [*shown, *([apart] if arms else [])], [*(f"{layer:.0f}" for layer in shown), *([CHOSEN] if arms else [])]
+        [*shown, *([apart] if arms else [])],
+        [*(f"{layers[place]:.0f}" for place in shown), *([CHOSEN] if arms else [])],
     )
-    axes.set_xlim((layers[0] if layers else apart) - 0.6 * step, (apart if arms else end) + 0.6 * step)
+    axes.set_xlim((0 if layers else apart) - 0.6, (apart if arms else end) + 0.6)
     axes.grid(visible=False, axis="x")
     axes.set_xlabel("Layer")
 
@@ -116,9 +119,9 @@ def _line(axes: Axes, rows: pd.DataFrame, look: Look, shift: float) -> None:
     rows = rows.sort_values(["layer", "head"])
     good = rows[rows["status"] == "ok"]
     first = good.drop_duplicates("layer")
-    axes.plot(first["layer"] + shift, first["macro_f1"], color=look.color, linestyle=look.line)
+    axes.plot(first["at"] + shift, first["macro_f1"], color=look.color, linestyle=look.line)
     for row in rows_of(rows):
-        _mark(axes, row, look, row.layer + shift)
+        _mark(axes, row, look, row.at + shift)
 
 
 def _mark(axes: Axes, row: Any, look: Look, at: float) -> None:

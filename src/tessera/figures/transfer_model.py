@@ -16,7 +16,8 @@ from tessera.transfer_results import ARMS, LAYERED, Transfers
 COLUMNS = 2
 OWN = "own"
 WIDTH_MARKERS = ["o", "D", "^", "v", "P", "X"]
-COLORS = [style.VERMILLION, style.BLUE, style.GREEN, style.PURPLE, style.ORANGE, style.SKY, style.BLACK]
+# Green is what TF-IDF is drawn in, dashed as hidden states are, so few runs come as far as it.
+COLORS = [style.VERMILLION, style.BLUE, style.PURPLE, style.ORANGE, style.SKY, style.BLACK, style.GREEN]
 COLUMNS_OF_DATA = [
     "target", "source", "training", "arm", "model", "head", "layer", "width", "chosen", "n_train", "n_test", "macro_f1",
     "low", "high", "auroc", "floor", "ceiling", "ceiling_of", "closed", "closed_low", "closed_high", "status", "reason",
