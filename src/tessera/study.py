@@ -260,9 +260,13 @@ class Study:
         return {"alone": dataset in self.config.probes.alone}
 
     def text_probes(self) -> list[str]:
-        """The cells of every probe on plain text."""
-        arms = self.config.probes.text
-        return [f"results/probes/text/{dataset}/{arm}.parquet" for dataset in self.probed for arm in arms]
+        """The cells of every probe on plain text. Images have no words: of these, what knows the labels alone is probed on them."""
+        return [
+            f"results/probes/text/{dataset}/{arm}.parquet"
+            for dataset in self.probed
+            for arm in self.config.probes.text
+            if arm == "majority" or not self.config.datasets[dataset].holds_images
+        ]
 
     def head_probes(self) -> list[str]:
         """The record of every head's probes; their cells lie beside it."""

@@ -46,6 +46,13 @@ def test_every_head_of_every_capture_is_probed_and_every_text() -> None:
     ]
 
 
+def test_images_are_probed_by_no_words() -> None:
+    pictures = {"a": {"source": {"file": "a.parquet"}, "image": "picture"}, "b": {"source": {"file": "b.csv"}}}
+    found = study(datasets=pictures, models={}, saes={}, probes={"text": ["tfidf-word", "length", "majority"]})
+    of_texts = [f"results/probes/text/b/{arm}.parquet" for arm in ("tfidf-word", "length", "majority")]
+    assert found.text_probes() == ["results/probes/text/a/majority.parquet", *of_texts]
+
+
 def test_poolings_and_thresholds_suit_the_kind_of_head() -> None:
     of_sae, of_layer = study().probe_params("m", "s"), study().probe_params("m", "layer-1")
     assert (of_sae["poolings"], of_sae["thresholds"]) == (["sum", "last"], [None, 1.0])
