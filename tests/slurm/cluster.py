@@ -78,11 +78,13 @@ SLURM_CONF={folder}/slurm.conf exec {srun} "$@"
 
 
 # Snakemake, but that it asks every second. Of itself it asks the more seldom the longer no job has ended, which spares the
-# controller of a real cluster, and would have tests wait.
+# controller of a real cluster, and would have tests wait. Ctrl-C reaches it even where whoever runs the tests ignores that.
 ASKS_OFTEN = """
+import signal
 from snakemake.cli import main
 from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 RemoteExecutor.next_seconds_between_status_checks = property(lambda self: 1, lambda self, seconds: None)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 main()
 """
 # What makes a node one of its own before its daemon starts.

@@ -232,7 +232,7 @@ def slurm_logs_of(job):
     """The folder of what SLURM and a job have printed, as the executor names it."""
     if job.group:
         return f"group_{job.group}_{job.rule.name}"
-    return "/".join([f"rule_{job.rule.name}", "_".join(job.wildcards)])
+    return f"rule_{job.rule.name}/{'_'.join(job.wildcards)}"
 
 
 def explain_failures():
