@@ -138,7 +138,7 @@ def job_seconds(folder: Path) -> Iterator[float]:
 def hollow_project() -> Iterator[Path]:
     """A copy of the project whose scripts do nothing."""
     with tempfile.TemporaryDirectory() as name:
-        for part in ("Snakefile", "workflow", "src", "config", "resources", "envs", "profiles"):
+        for part in ("Snakefile", "workflow", "src", "config", "resources", "envs", "profiles", "CITATION.cff"):
             copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy
             copy(ROOT / part, Path(name) / part)
         for script in (Path(name) / "workflow/scripts").glob("*.py"):
