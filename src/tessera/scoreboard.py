@@ -211,6 +211,8 @@ def part_of(run: Run, name: str, part: str, protocol: str) -> tuple[tuple[str, s
             part,
         ), "ours is trained on all parts of the dataset together, the published probe on this one alone"
     read = [word for word in [*configs, *splits] if word]
+    if source.get("subset") and part in read:
+        return None, f"the run has no cells of {part} by itself"
     return (
         None,
         f"the run reads {' and '.join(read) or 'another part'} of the dataset, the published score is of {part}",

@@ -260,13 +260,15 @@ class Study:
         return {"alone": dataset in self.config.probes.alone}
 
     def text_probes(self) -> list[str]:
-        """The cells of every probe on plain text. Images have no words: of these, what knows the labels alone is probed on them."""
-        return [
-            f"results/probes/text/{dataset}/{arm}.parquet"
-            for dataset in self.probed
-            for arm in self.config.probes.text
-            if arm == "majority" or not self.config.datasets[dataset].holds_images
-        ]
+        """The cells of every probe on plain text."""
+        return [path for dataset in self.probed for path in self._text_probes_of(dataset)]
+
+    def _text_probes_of(self, dataset: str) -> list[str]:
+        """Those of one dataset. Images have no words: of the inputs that need no model theirs is the most frequent label alone."""
+        arms = self.config.probes.text
+        if self.config.datasets[dataset].holds_images:
+            arms = [arm for arm in arms if arm == "majority"]
+        return [f"results/probes/text/{dataset}/{arm}.parquet" for arm in arms]
 
     def head_probes(self) -> list[str]:
         """The record of every head's probes; their cells lie beside it."""
@@ -323,11 +325,7 @@ class Study:
         heads = [head for head in self.probed_heads(model) if not head.matched]
         return {
             "head_probes": [f"results/probes/{model}/{dataset}/{head.id}/probes.json" for head in heads],
-            "text_probes": [
-                f"results/probes/text/{dataset}/{arm}.parquet"
-                for arm in self.config.probes.text
-                if arm.startswith("tfidf-")
-            ],
+            "text_probes": [path for path in self._text_probes_of(dataset) if Path(path).stem.startswith("tfidf-")],
         }
 
     # --- transfers ---

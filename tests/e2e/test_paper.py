@@ -37,8 +37,6 @@ pytestmark = pytest.mark.timeout(1800)
 FORMATS = (".svg", ".pdf", ".png", ".csv")
 FETCHING = ("dataset", "model", "sae")
 SETTINGS = ["layer", "width", "pooling", "threshold", "classifier"]
-# Tables that have no rows here, rightly.
-EMPTY = {"noise": "the study trains on no wrong labels, so there are none to look for"}
 
 
 @dataclass
@@ -194,12 +192,11 @@ def texts_in(path: Path) -> Iterator[str]:
             yield " ".join(pc.unique(values).drop_null().to_pylist())
 
 
-def test_no_job_asks_for_more_than_one_card(run: Run) -> None:
-    printed = run.world.run("paper", "--dry-run", "--forceall", environment=run.environment)
-    asked = re.findall(r"^ *resources: .*\bgpu=(\d+)", printed, re.MULTILINE)
-    captures = list((run.results / "activations").rglob("manifest.json"))
-    assert len(captures) > 20
-    assert asked == ["1"] * len(captures)
+def test_no_rule_asks_for_more_than_one_card() -> None:
+    rules = "".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "workflow/rules").glob("*.smk")))
+    asked = re.findall(r"^ {8}(gpus?\w*) *= *(.+),$", rules, re.MULTILINE)
+    assert set(asked) == {("gpu", "1")}
+    assert len(asked) > 1
 
 
 # --- what it leaves ------------------------------------------------------------------------------------------------
@@ -230,19 +227,20 @@ def paper_figures(study: Study) -> dict[str, figure_names.PaperFigure]:
     return figure_names.paper_figures(study.probed_widths(), study.pictures())
 
 
-def test_every_table_has_rows_or_a_reason_to_have_none(run: Run) -> None:
+def test_every_table_has_rows_and_as_many_as_csv(run: Run) -> None:
     tables = sorted(path.stem for path in (run.results / "tables").glob("*.parquet"))
     assert len(tables) > 12
-    assert {name for name in tables if run.table(name).empty} == set(EMPTY)
+    assert not [name for name in tables if run.table(name).empty]
     for name in tables:
         assert len(pd.read_csv(run.results / f"tables/{name}.csv", low_memory=False)) == len(run.table(name))
 
 
-def test_cells_that_could_not_be_scored_say_why(run: Run) -> None:
-    for name in ("cells", "transfers"):
-        cells = run.table(name)
-        assert (cells["status"] == "ok").mean() > 0.9
-        assert cells.loc[cells["status"] != "ok", "reason"].str.len().gt(0).all()
+def test_only_a_tenth_of_a_few_examples_is_too_little_to_train_on(run: Run) -> None:
+    cells, moved = run.table("cells"), run.table("transfers")
+    assert (cells["status"] == "ok").all()
+    lost = moved[moved["status"] != "ok"]
+    assert set(lost["share"]) == {0.1}
+    assert lost["reason"].str.contains("too few examples").all()
 
 
 def test_the_page_names_every_figure_of_the_authors_with_one_of_ours(run: Run, study: Study) -> None:
@@ -308,15 +306,16 @@ def test_a_published_score_stands_beside_the_very_cell_that_it_is_of(run: Run) -
             value = getattr(row, name)
             here = here[here[name].isna() if pd.isna(value) else here[name] == value]
         assert here["macro_f1"].tolist() == [pytest.approx(row.ours)]
-    assert len(same) > 20
+    assert len(same) > 10
 
 
 REASONS = {
-    "massive-scenario": r"ours is tested on 12 examples, the published score on about 2,303",
+    "massive-scenario": "the run has no cells of the sae arm of this model on this dataset",
     "toxicity": r"ours is tested on 6 examples, the published score on about 1,000",
     "cifar100": r"ours is tested on 12 examples, the published score on about 2,000",
     "pubmedqa-9b": "the run scores it as a transfer, which chooses the pooling itself",
-    "banking77": "no dataset of the run is legacy-datasets/banking77",
+    "sentiment": "the run has no cells of german by itself",
+    "reject-prompts": "no dataset of the run is AIM-Harvard/reject_prompts",
 }
 
 

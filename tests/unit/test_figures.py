@@ -203,11 +203,31 @@ def test_an_arm_that_was_not_run_on_a_dataset_is_said_to_be_missing() -> None:
     assert words(figure).count("not run") == 1
 
 
+def test_a_dataset_that_a_model_does_not_read_is_one_word_beside_it() -> None:
+    tables = fakes_tables.world()
+    one = tables.arms.loc[tables.arms["model"] != "text", "model"].iloc[0]
+    left = tables.arms[~((tables.arms["model"] == one) & (tables.arms["dataset"] == "requests"))]
+    text = words(arms.draw(replace(tables, arms=left)))
+    assert text.count("not read") == 1
+    assert "not run" not in text
+
+
 def test_a_run_of_the_paper_protocol_alone_is_called_optimistic() -> None:
     assert "chosen on the test part" in words(arms.draw(fakes_tables.world(protocols=("paper",))))
 
 
 # --- layers --------------------------------------------------------------------------------------------------------
+
+
+def test_a_model_has_no_panel_of_a_dataset_that_it_does_not_read() -> None:
+    tables = fakes_tables.world()
+    one = tables.cells.loc[tables.cells["model"] != "text", "model"].iloc[0]
+    left = tables.cells[~((tables.cells["model"] == one) & (tables.cells["dataset"] == "requests"))]
+    shown = [
+        len([axes for axes in layers.draw(given).axes if axes.get_visible()])
+        for given in (tables, replace(tables, cells=left))
+    ]
+    assert shown[1] == shown[0] - 1
 
 
 def test_a_point_is_the_test_score_of_the_configuration_that_validation_chose() -> None:

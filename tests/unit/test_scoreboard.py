@@ -159,6 +159,16 @@ def test_another_split_is_not_the_published_part() -> None:
     assert found.reason == "the run reads train and test of the dataset, the published score is of train"
 
 
+def test_a_subset_that_is_read_and_not_probed_by_itself_is_said_to_be_so() -> None:
+    hub = "cardiffnlp/tweet_sentiment_multilingual"
+    source = {"hub": hub, "configs": ["german", "french"], "splits": ["test"], "subset": "config"}
+    own = {name: other for name, other in SOURCES["datasets"].items() if other["hub"] != hub}
+    board = board_of(OURS[~OURS["dataset"].str.startswith(hub)], SOURCES | {"datasets": own | {"sentiment": source}})
+    reasons = board[board["dataset"] == hub].groupby("part")["reason"].unique()
+    assert list(reasons["german"]) == ["the run has no cells of german by itself"]
+    assert "the published score is of spanish" in reasons["spanish"][0]
+
+
 def test_a_configuration_can_be_the_published_part() -> None:
     source = {"hub": "cardiffnlp/tweet_sentiment_multilingual", "config": "german", "splits": ["test"]}
     other = SOURCES | {"datasets": SOURCES["datasets"] | {"cardiffnlp/tweet_sentiment_multilingual/german": source}}

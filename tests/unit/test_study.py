@@ -46,11 +46,18 @@ def test_every_head_of_every_capture_is_probed_and_every_text() -> None:
     ]
 
 
-def test_images_are_probed_by_no_words() -> None:
-    pictures = {"a": {"source": {"file": "a.parquet"}, "image": "picture"}, "b": {"source": {"file": "b.csv"}}}
-    found = study(datasets=pictures, models={}, saes={}, probes={"text": ["tfidf-word", "length", "majority"]})
-    of_texts = [f"results/probes/text/b/{arm}.parquet" for arm in ("tfidf-word", "length", "majority")]
-    assert found.text_probes() == ["results/probes/text/a/majority.parquet", *of_texts]
+def test_images_have_no_words_to_probe_and_their_most_frequent_label_is_known() -> None:
+    datasets = {"a": {"source": {"demo": "docstrings"}}, "pictures": {"source": {"images": "pictures"}}}
+    models = {"v": {"source": {"demo": "vision"}, "layers": [1], "images": True}}
+    saes = {"s": {"source": {"demo": "topk"}, "model": "v", "layer": 3, "width": 512}}
+    given = study(
+        datasets=datasets, models=models, saes=saes, probes={"text": ["tfidf-word", "tfidf-char", "length", "majority"]}
+    )
+    arms = ("tfidf-word", "tfidf-char", "length", "majority")
+    of_text = [f"results/probes/text/a/{arm}.parquet" for arm in arms]
+    assert given.text_probes() == [*of_text, "results/probes/text/pictures/majority.parquet"]
+    assert given.explorer_probes("v", "a")["text_probes"] == of_text[:2]
+    assert given.explorer_probes("v", "pictures")["text_probes"] == []
 
 
 def test_poolings_and_thresholds_suit_the_kind_of_head() -> None:

@@ -93,6 +93,12 @@ def _facet(axes: Axes, rows: pd.DataFrame, layout: _Layout, tables: Tables, colu
             edge, middle = layout.block / 2, layout.middle(dataset)
             axes.axhspan(middle - edge, middle + edge, color=style.FAINT, linewidth=0, zorder=0)
         here = rows[rows["dataset"] == dataset]
+        if (rows["model"] != "text").any() and not (here["model"] != "text").any():
+            # What needs no model stands where a model reads the dataset.
+            axes.text(
+                0.02, layout.middle(dataset), "not read", transform=axes.get_yaxis_transform(), va="center", fontsize=7
+            )
+            continue
         for arm in own:
             _mark(axes, here[here["arm"] == arm], arm, layout.at(dataset, arm), columns)
     labels = [style.wrapped(tables.dataset(name), 18) for name in layout.datasets]

@@ -42,7 +42,9 @@ def draw(tables: Tables) -> Figure:
             style.empty(figure.subplots(), "No hidden states and no SAE were read, so there is no layer to compare.")
             return figure
         series = _series(points)
-        panels = [(dataset, model) for dataset in datasets for model in models]
+        # A model need not read every dataset, and has no panel of what it does not.
+        read = set(zip(points["dataset"], points["model"], strict=True))
+        panels = [(dataset, model) for dataset in datasets for model in models if (dataset, model) in read]
         columns = len(models) if len(models) <= COLUMNS else COLUMNS
         lines = -(-len(panels) // columns)
         figure = style.canvas(1.1 + 1.85 * lines, _notes(tables, points))
@@ -96,11 +98,8 @@ def _panel(axes: Axes, here: pd.DataFrame, levels: dict[str, float], series: dic
             axes.errorbar(good["at"], good["macro_f1"], yerr=spread, color=color, marker=marker, capsize=2)
         for at in lost["at"]:
             axes.plot(at, 0.03, "x", color=color, clip_on=False)
-    if layers:
-        axes.set_xticks(layers[:: -(-len(layers) // 12)])
-        axes.set_xlim(layers[0] - 0.4 * step, layers[-1] + 0.4 * step)
-    else:
-        style.empty(axes, "not read")
+    axes.set_xticks(layers[:: -(-len(layers) // 12)])
+    axes.set_xlim(layers[0] - 0.4 * step, layers[-1] + 0.4 * step)
     axes.xaxis.set_major_formatter("{x:.0f}")
     axes.set_xlabel("Layer")
 
