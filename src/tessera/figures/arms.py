@@ -100,7 +100,10 @@ def _facet(axes: Axes, rows: pd.DataFrame, layout: _Layout, tables: Tables, colu
             )
             continue
         for arm in own:
-            _mark(axes, here[here["arm"] == arm], arm, layout.at(dataset, arm), columns)
+            of_arm = here[here["arm"] == arm]
+            # Images have no words that an input without a model could read.
+            if len(of_arm) or arm not in TEXT_ARMS:
+                _mark(axes, of_arm, arm, layout.at(dataset, arm), columns)
     labels = [style.wrapped(tables.dataset(name), 18) for name in layout.datasets]
     axes.set_yticks([layout.middle(name) for name in layout.datasets], labels)
     axes.set_ylim(*layout.bounds)

@@ -26,7 +26,7 @@ SCORES = ("explained_variance", "dead_fraction", "agreement", "macro_f1")
 CHANCE = "agreement_chance"
 HOME = (style.VERMILLION, "o")
 SIBLINGS = [(style.BLUE, "D"), (style.BLUE, "^"), (style.BLUE, "s"), (style.BLUE, "v")]
-NAME_POINTS = 105
+NAME_POINTS = 125
 APART = 0.16  # how far the markers of one SAE stand from its middle
 COLUMNS_OF_DATA = [
     "dataset", "sae", "layer", "width", "home", "reader", "l0", "explained_variance", "dead_fraction", "agreement",
