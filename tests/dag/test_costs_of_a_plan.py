@@ -33,7 +33,7 @@ def test_a_config_that_is_not_pinned_is_planned_and_not_run(tmp_path: Path) -> N
     assert "not pinned" in planned.stdout
     refused = snakemake(tmp_path, *given)
     assert refused.returncode != 0
-    assert "source.revision: it is not pinned to a commit, and 30 others with it. Mend: run python -m" in refused.stderr
+    assert "source.revision: it is not pinned to a commit, and 31 others with it. Mend: run python -m" in refused.stderr
     assert not (tmp_path / "results/datasets").exists()
 
 

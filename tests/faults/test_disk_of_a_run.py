@@ -60,7 +60,7 @@ def test_a_full_disk_stops_a_stage_with_one_line_and_with_room_the_same_command_
     needed = sum(-(-path.stat().st_size // PAGE) for path in stage.made_below(results))
     stage.forget(results)
     before = {path: path.read_bytes() for path in files(results) if "benchmarks" not in path.parts}
-    filler = apart.fill(world.folder / "results", int(share * needed))
+    filler = apart.fill(world.folder / "results", max(1, int(share * needed)))
     environment = online(study_hub, tmp_path / "cache") if script in FETCHING else OFFLINE
     printed = world.run(stage.target, check=False, environment=environment, within=apart.within(world.folder))
     (tmp_path / "printed.txt").write_text(printed)

@@ -18,7 +18,7 @@ from tessera.errors import UserError
 from tessera.files import read_json, write_json
 from tessera.models import LanguageModel
 from tessera.saes import CONFIG, WEIGHTS
-from tessera.snapshots import RECORD, write_record
+from tessera.snapshots import NOTES, RECORD, write_record
 
 Change = Callable[[Path], object]
 UP = "model.layers.1.mlp.up_proj.weight"
@@ -195,7 +195,7 @@ def test_what_is_no_file_is_not_brought(tmp_path: Path, tiny_model: Path) -> Non
     os.mkfifo(tmp_path / "origin/pipe.json")
     store_model(tmp_path / "origin", tmp_path / "stored")
     here = {path.name for path in (tmp_path / "stored").iterdir()}
-    assert here == {path.name for path in tiny_model.iterdir()} | {RECORD}
+    assert here == {path.name for path in tiny_model.iterdir()} | {RECORD, NOTES}
 
 
 def test_links_inside_a_folder_and_those_of_the_hubs_cache_are_followed(tmp_path: Path, tiny_model: Path) -> None:

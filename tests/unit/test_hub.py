@@ -12,6 +12,7 @@ import pytest
 from hub_served import OTHER_REVISION, REVISION, SECRET, Hub, Worker
 
 from tessera.files import read_json
+from tessera.snapshots import NOTES, RECORD
 
 RUNNABLE = ("pytorch_model.bin", "modeling_tiny.py")
 
@@ -52,7 +53,7 @@ def test_a_model_is_fetched_at_its_revision_without_what_could_run(ask: Ask, hub
     record = read_json(tmp_path / "revision.json")
     assert record["source"] == {"hub": "owner/fine", "revision": REVISION}
     assert set(record["files"]) == set(hub.files["models"]) - set(RUNNABLE)
-    assert {path.name for path in tmp_path.iterdir()} == {*record["files"], "revision.json"}
+    assert {path.name for path in tmp_path.iterdir()} == {*record["files"], RECORD, NOTES}
     assert (tmp_path / "model.safetensors").read_bytes() == hub.files["models"]["model.safetensors"]
 
 
@@ -120,7 +121,7 @@ def test_a_download_that_was_killed_half_way_completes(workers: list[Worker], hu
     assert not (tmp_path / "revision.json").exists()
     assert workers[0].ask("models", "fine", folder=tmp_path) == (None, None)
     record = read_json(tmp_path / "revision.json")
-    assert {path.name for path in tmp_path.iterdir()} == {*record["files"], "revision.json"}
+    assert {path.name for path in tmp_path.iterdir()} == {*record["files"], RECORD, NOTES}
     for name in record["files"]:
         assert (tmp_path / name).read_bytes() == hub.files["models"][name]
 
