@@ -11,6 +11,7 @@ import pytest
 from disks import FULL, PAGE, Beside, beside
 from fetched import FETCHING, OFFLINE, STAGES, files, half_written, made_by, online
 from hub_served import Hub
+from test_killed_capture import kept
 from worlds import World
 
 
@@ -73,7 +74,7 @@ def test_a_full_disk_stops_a_stage_with_one_line_and_with_room_the_same_command_
         assert not line.split(": ")[0].endswith(".partial")
     assert not half_written(results)
     assert {path: path.read_bytes() for path in before if path.is_file()} == before
-    finished = {path: path.stat().st_mtime_ns for path in files(results) if path.name.startswith("part-")}
+    finished = {path: at for capture in results.glob("activations/*/*/*") for path, at in kept(capture).items()}
     filler.unlink()
     world.run(stage.target, environment=environment, within=apart.within(world.folder))
     assert made_by(apart.seen(world.folder)) == undisturbed
