@@ -9,11 +9,13 @@ import pytest
 from cluster import NODES, Cluster, Job, snakemake
 from worlds import World, thin_default
 
+from tessera import snapshots
+
 # The first test waits for two whole runs.
 pytestmark = pytest.mark.timeout(2400)
 
-# What says how long jobs took, and where. A job has as many threads on a cluster as here, so all else has the same bytes.
-TIMED = "run.json", "report.html", "snakemake-report.html"
+# What says how long jobs took, and where or when. A job has as many threads on a cluster as here, so all else has the same bytes.
+TIMED = "run.json", "report.html", "snakemake-report.html", snapshots.NOTES
 # What runs where Snakemake itself does, and what shares jobs.
 HERE = "tables", "figure", "findings", "report", "transfer_tables", "scoreboard"
 TOGETHER = "probe", "probe_text"
