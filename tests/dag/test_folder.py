@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
-from worlds import ROOT, World, own_config, own_world
+from worlds import ROOT, World, own_config, own_world, write_reviews
 
 COMMAND = [sys.executable, "-m", "snakemake", "checks", "--snakefile", str(ROOT / "Snakefile"), "--cores", "1"]
 COMMAND += ["--configfile", "mine.yaml"]
@@ -32,6 +32,7 @@ def slow_config() -> dict[str, Any]:
 @pytest.fixture
 def world(tmp_path: Path, tiny_model: Path) -> World:
     made = own_world(tmp_path / "world", tiny_model)
+    write_reviews(made.folder / "data/reviews.csv", 2000)
     (made.folder / "mine.yaml").write_text(yaml.safe_dump(slow_config()))
     return made
 
