@@ -174,6 +174,7 @@ def test_a_feature_opens_steps_in_the_order_of_its_list_and_goes_back(opened: Op
     page.locator("article:visible .after").click()
     expect(page.locator("article:visible h3")).to_have_text(f"Feature {order[1]}")
     page.locator("article:visible").get_by_text("All features").click()
+    expect(page.locator(f'[id="{table}"]')).to_be_visible()
     assert rows(page, table) == order
 
 
@@ -224,6 +225,7 @@ def test_a_task_beside_the_report_opens_from_disk_and_leads_back(opened: Open, f
     page.locator("section.page.shown tbody th a").nth(2).click()
     expect(page.locator("h2:visible")).to_have_text("digits: features of Demo, large")
     page.locator('[id="explore.demo-large.digits/list"] tbody th a').first.click()
+    expect(page.locator("article:visible")).to_be_visible()
     size = page.locator("article:visible .patches svg").first.bounding_box()
     assert size is not None
     assert size["height"] > 60
