@@ -38,3 +38,10 @@ def test_a_job_of_slurm_has_what_slurm_gave_it(monkeypatch: pytest.MonkeyPatch) 
 def test_a_job_of_all_the_nodes_memory_has_the_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLURM_MEM_PER_NODE", "0")
     assert 7000 < machine.memory_mb() < 8000
+
+
+@pytest.mark.parametrize(("width", "hidden", "least"), [(16384, 2304, 1146), (1 << 20, 3584, 60_000)])
+def test_storing_an_sae_is_given_what_sae_lens_holds_of_it(width: int, hidden: int, least: int) -> None:
+    """The first was measured; the other is two copies of the encoder and decoder of Gemma Scope's widest."""
+    copies = 2 * 2 * 4 * hidden * width / 1e6
+    assert max(copies, least) < machine.storing_mb(width) < 3 * copies + 1500
