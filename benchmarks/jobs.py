@@ -1,15 +1,16 @@
 """What Snakemake costs beyond its jobs, in a study of 100 datasets x 2 models x 6 heads on tiny data.
 
-Run from the project's folder with its environment: `.venv/bin/python benchmarks/jobs.py`. Three runs, on one core, of which
+Run from the project's folder with its environment: `.venv/bin/python benchmarks/jobs.py`. Two runs, on one core, of which
 every job is a process of its own whose seconds Snakemake notes:
 
-- bare: a workflow of one rule with as many jobs that do nothing but start Python and touch their outputs;
-- hollow: this workflow, with scripts that do nothing else either;
-- whole (with `--whole`, an hour or more): this workflow as it is, up to its report.
+- hollow: this workflow, with scripts that do nothing but touch their outputs;
+- bare: a workflow of one rule with as many such jobs.
 
-`--datasets N` makes it a study of N datasets.
+`--whole FOLDER` is one run instead, on all cores, of this workflow as it is, up to its report: an hour or so. The folder is
+made, and stays to be looked at. `--datasets N` makes it a study of N datasets.
 
-What a run takes beyond the sum of its jobs' seconds, by job, is Snakemake's own: looking at files, choosing, noting.
+What a run takes beyond the sum of its jobs' seconds, by job, is Snakemake's own: looking at files, choosing, noting. On
+several cores the seconds of a run are multiplied by them first, so a core that waits counts too.
 """
 
 import argparse
@@ -64,12 +65,14 @@ class Ran:
 
     name: str
     jobs: int
+    cores: int
     wall: float
     inside: float
 
     def __str__(self) -> str:
-        beyond = (self.wall - self.inside) / self.jobs
-        seconds = f"{self.wall:,.0f} | {self.inside / self.jobs:.2f} | {beyond:.2f} | {self.wall / self.inside:.2f}"
+        taken = self.wall * self.cores
+        beyond = (taken - self.inside) / self.jobs
+        seconds = f"{self.wall:,.0f} | {self.inside / self.jobs:.2f} | {beyond:.2f} | {taken / self.inside:.2f}"
         return f"| {self.name} | {self.jobs:,} | {seconds} |"
 
 
@@ -117,14 +120,14 @@ def make_world(folder: Path, datasets: int) -> None:
     (folder / "mine.yaml").write_text(yaml.safe_dump(config(datasets)))
 
 
-def run(name: str, folder: Path, *arguments: str) -> Ran:
-    """Run a workflow on one core; its jobs are those that left their seconds."""
-    command = [sys.executable, "-m", "snakemake", *arguments, "--cores", "1", "--quiet", "all"]
+def run(name: str, folder: Path, *arguments: str, cores: int = 1) -> Ran:
+    """Run a workflow; its jobs are those that left their seconds."""
+    command = [sys.executable, "-m", "snakemake", *arguments, "--cores", str(cores), "--quiet", "all"]
     start = time.perf_counter()
     subprocess.run(command, cwd=folder, check=True, stdout=sys.stderr)  # noqa: S603 - our own
     wall = time.perf_counter() - start
     seconds = list(job_seconds(folder))
-    return Ran(name, len(seconds), wall, sum(seconds))
+    return Ran(name, len(seconds), cores, wall, sum(seconds))
 
 
 def job_seconds(folder: Path) -> Iterator[float]:
@@ -146,29 +149,37 @@ def hollow_project() -> Iterator[Path]:
         yield Path(name)
 
 
+def empty(folder: Path, datasets: int) -> list[Ran]:
+    """The hollow run, and the bare one of as many jobs."""
+    make_world(folder / "hollow", datasets)
+    with hollow_project() as project:
+        os.environ["PYTHONPATH"] = str(project / "src")
+        snakefile = ["--snakefile", str(project / "Snakefile"), "--configfile", "mine.yaml"]
+        hollow = run("hollow", folder / "hollow", "probes", "checks", *snakefile)
+    (folder / "bare").mkdir()
+    (folder / "bare/Snakefile").write_text(BARE.format(jobs=hollow.jobs))
+    (folder / "bare/hollow.py").write_text(HOLLOW)
+    return [hollow, run("bare", folder / "bare")]
+
+
+def whole(folder: Path, datasets: int) -> Ran:
+    """The run of the project as it is."""
+    make_world(folder, datasets)
+    os.environ["PYTHONPATH"] = str(ROOT / "src")
+    snakefile = ["--snakefile", str(ROOT / "Snakefile"), "--configfile", "mine.yaml"]
+    return run("whole", folder, *snakefile, cores=os.cpu_count() or 1)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="What Snakemake costs beyond its jobs.")
     parser.add_argument("--datasets", type=int, default=DATASETS)
-    parser.add_argument("--whole", action="store_true")
+    parser.add_argument("--whole", type=Path, metavar="FOLDER")
     asked = parser.parse_args()
-    ran = []
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        make_world(folder / "hollow", asked.datasets)
-        with hollow_project() as project:
-            os.environ["PYTHONPATH"] = str(project / "src")
-            snakefile = ["--snakefile", str(project / "Snakefile"), "--configfile", "mine.yaml"]
-            ran.append(run("hollow", folder / "hollow", "probes", "checks", *snakefile))
-        (folder / "bare").mkdir()
-        (folder / "bare/Snakefile").write_text(BARE.format(jobs=ran[0].jobs))
-        (folder / "bare/hollow.py").write_text(HOLLOW)
-        ran.append(run("bare", folder / "bare"))
-        if asked.whole:
-            make_world(folder / "whole", asked.datasets)
-            os.environ["PYTHONPATH"] = str(ROOT / "src")
-            ran.append(
-                run("whole", folder / "whole", "--snakefile", str(ROOT / "Snakefile"), "--configfile", "mine.yaml")
-            )
+    if asked.whole:
+        ran = [whole(asked.whole, asked.datasets)]
+    else:
+        with tempfile.TemporaryDirectory() as name:
+            ran = empty(Path(name), asked.datasets)
     print("| run | jobs | seconds | of a job | beyond it, a job | ratio |\n|---|---|---|---|---|---|")
     print("\n".join(map(str, ran)))
 
