@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,8 @@ def make_sae(folder: Path, states: torch.Tensor, layer: int, width: int) -> None
     tensors = {"W_enc": encoder, "W_dec": encoder.T.contiguous(), "threshold": threshold}
     save_file({**tensors, "b_enc": torch.zeros(width), "b_dec": torch.zeros(size)}, folder / "sae_weights.safetensors")
     config = {"architecture": "jumprelu", "d_in": size, "d_sae": width, "apply_b_dec_to_input": False}
-    meta = {"hook_name": f"blocks.{layer}.hook_resid_post", "model_name": KEY, "prepend_bos": True}
+    place = {"hook_name": f"blocks.{layer}.hook_resid_post", "model_name": KEY, "prepend_bos": True}
+    meta = {**place, "sae_lens_version": version("sae-lens")}
     more = {"dtype": "float32", "device": "cpu", "normalize_activations": "none", "reshape_activations": "none"}
     (folder / "cfg.json").write_text(json.dumps({**config, **more, "metadata": meta}))
 

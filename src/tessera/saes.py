@@ -95,8 +95,11 @@ OTHER = "choose an SAE of another kind"
 
 
 def _place(raw: dict[str, Any], meta: dict[str, Any], key: str) -> tuple[int, str]:
-    name = str(meta.get("hook_name"))
-    found = HOOK.fullmatch(name)
+    if not (name := meta.get("hook_name")):
+        # sae-lens drops what stands under metadata where it finds no version of its own there.
+        mend = "save it again with sae-lens 6, which writes hook_name and sae_lens_version under metadata"
+        raise UserError(key, f"the {CONFIG} of the SAE does not say which place of the model it reads", mend)
+    found = HOOK.fullmatch(str(name))
     if not found:
         raise UserError(key, f"the SAE reads '{name}', which is not one of the sites {', '.join(SITES)}", OTHER)
     if meta.get("hook_head_index") is not None:

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
+from types import ModuleType
 
 from tessera.errors import UserError
 
@@ -33,6 +34,17 @@ def require_none_left(folder: Path) -> None:
         )
         mend = f"wait for their end, or cancel them with scancel {' '.join(left)}; then run the same command again"
         raise UserError(str(folder), wrong, mend)
+
+
+def keep_memory(executor: ModuleType) -> None:
+    """Have Snakemake's executor take it that jobs which have ended are remembered for as long as SLURM says when a run begins.
+
+    It asks that each time it looks at its jobs. A controller that is away just then counts as one that forgets at once, so
+    it turns to sacct, which without slurmdbd knows no job: it would ask that for ten minutes, and then wait for ever.
+    """
+    seconds = executor.get_min_job_age()
+    if seconds is not None:
+        executor.get_min_job_age = lambda: seconds  # type: ignore[attr-defined]
 
 
 def cancel_left(folder: Path) -> list[str]:

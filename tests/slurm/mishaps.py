@@ -68,7 +68,12 @@ class Run:
 
     def end(self) -> int:
         """Its exit status, when it has ended."""
-        return self.process.wait(timeout=300)
+        wait_until(
+            lambda: self.process.poll() is not None,
+            f"the end of the run, which has printed {self.mishaps}/printed",
+            300,
+        )
+        return self.process.returncode
 
 
 def plan(folder: Path, script: str, file: str, nth: int = 1, megabytes: int = 0, seconds: float = 300) -> None:

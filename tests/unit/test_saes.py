@@ -157,6 +157,7 @@ def change(folder: Path, **values: object) -> None:
         ({"reshape_activations": "hook_z"}, "hook_z"),
         ({"new_trick": 3}, "new_trick"),
         ({"hook_name": "blocks.1.hook_mlp_in"}, "hook_mlp_in"),
+        ({"hook_name": None}, "does not say which place of the model it reads. Mend: save it again"),
         ({"hook_head_index": 2}, "head 2"),
         ({"model_from_pretrained_kwargs": {"fold_value_biases": True}}, "fold_value_biases"),
     ],

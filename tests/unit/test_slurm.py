@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -50,6 +51,23 @@ def test_a_controller_that_does_not_answer_is_one_line(tmp_path: Path, squeue: P
 def test_without_slurm_nothing_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     slurm.require_none_left(tmp_path)
+
+
+def test_what_the_controller_said_at_first_holds_while_it_is_away() -> None:
+    answers: list[int | None] = [7200, None]
+    executor = ModuleType("executor")
+    executor.get_min_job_age = lambda: answers.pop(0)  # type: ignore[attr-defined]
+    slurm.keep_memory(executor)
+    assert [executor.get_min_job_age() for _ in range(2)] == [7200, 7200]
+    assert answers == [None]
+
+
+def test_a_controller_that_says_nothing_at_first_is_asked_again() -> None:
+    answers: list[int | None] = [None, 300]
+    executor = ModuleType("executor")
+    executor.get_min_job_age = lambda: answers.pop(0)  # type: ignore[attr-defined]
+    slurm.keep_memory(executor)
+    assert executor.get_min_job_age() == 300
 
 
 def test_at_the_end_of_a_run_its_jobs_are_cancelled_and_no_others(tmp_path: Path, squeue: Path) -> None:

@@ -221,6 +221,8 @@ def begin_run():
     try:
         if workflow.nodes is not None:
             slurm.require_none_left(Path.cwd())
+            if executor := sys.modules.get("snakemake_executor_plugin_slurm"):
+                slurm.keep_memory(executor)
     except UserError as error:
         raise WorkflowError(str(error)) from None
     folder.enter()
