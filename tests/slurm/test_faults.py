@@ -174,22 +174,17 @@ def test_a_job_that_fails_three_times_is_named_and_the_rest_goes_on(
     assert not (world.folder / "results/checks/reviews.json").exists()
 
 
-# What Snakemake asks when it looks at its jobs: first how long the controller remembers those that have ended, then for them.
-@pytest.mark.parametrize("asked", ["scontrol", "squeue"])
-def test_jobs_go_on_while_the_controller_is_restarted(
-    tmp_path: Path, calm: World, cluster: Cluster, asked: str
-) -> None:
+def test_jobs_go_on_while_the_controller_is_restarted(tmp_path: Path, calm: World, cluster: Cluster) -> None:
     world = owed(calm, tmp_path / "world", "activations")
     plan(tmp_path / "mishaps", "capture", NOTE, nth=4)
     with at_work(cluster, world, tmp_path / "mishaps", TABLES) as run:
         run.wait_for("capture")
-        with slow(cluster, asked):
-            cluster.stop("controller", signal.SIGKILL)
+        cluster.stop("controller", signal.SIGKILL)
         try:
             run.let_go("capture")
             manifest = next((world.folder / "results/activations/mine/reviews").iterdir()) / "manifest.json"
             wait_until(manifest.exists, "the end of the capture")
-            # By then Snakemake takes it that there will be no answer.
+            # What is asked meanwhile gives up; it has ten seconds.
             time.sleep(15)
             assert run.process.poll() is None
         finally:
@@ -257,7 +252,7 @@ def slow(cluster: Cluster, command: str) -> Iterator[None]:
         yield
     finally:
         wrapper.unlink()
-        called.unlink()
+        called.unlink(missing_ok=True)
 
 
 def test_files_that_are_seen_here_later_than_on_the_nodes_are_waited_for(
