@@ -121,7 +121,7 @@ def missing(programs: Sequence[str] = PROGRAMS) -> list[str]:
     return [name for name in programs if shutil.which(name, path=PATH) is None]
 
 
-def wait_until(true: Callable[[], bool], what: str, seconds: float = 60) -> None:
+def wait_until(true: Callable[[], bool], what: str, seconds: float = 120) -> None:
     """Fail unless it becomes true in time."""
     end = time.monotonic() + seconds
     while not true():
