@@ -212,6 +212,28 @@ def test_a_dataset_that_a_model_does_not_read_is_one_word_beside_it() -> None:
     assert "not run" not in text
 
 
+def datasets_shown(figure: Figure) -> list[list[str]]:
+    return [[label.get_text() for label in axes.get_yticklabels()] for axes in figure.axes]
+
+
+def test_a_line_of_facets_has_the_datasets_that_its_models_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    tables = fakes_tables.world()
+    monkeypatch.setattr(arms, "COLUMNS", 1)
+    second = list(tables.models)[1]
+    left = tables.arms[~((tables.arms["model"] == second) & (tables.arms["dataset"] == "requests"))]
+    figure = arms.draw(replace(tables, arms=left))
+    assert "not read" not in words(figure)
+    assert datasets_shown(figure) == [["Docstrings", "Requests in five\nlanguages"], ["Docstrings"]]
+
+
+def test_a_dataset_that_no_model_reads_is_shown_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    tables = fakes_tables.world()
+    monkeypatch.setattr(arms, "COLUMNS", 1)
+    left = tables.arms[(tables.arms["model"] == "text") | (tables.arms["dataset"] != "requests")]
+    figure = arms.draw(replace(tables, arms=left))
+    assert datasets_shown(figure) == [["Docstrings", "Requests in five\nlanguages"], ["Docstrings"]]
+
+
 def test_a_run_of_the_paper_protocol_alone_is_called_optimistic() -> None:
     assert "chosen on the test part" in words(arms.draw(fakes_tables.world(protocols=("paper",))))
 

@@ -58,25 +58,38 @@ class _Layout:
 def draw(tables: Tables) -> Figure:
     with style.applied():
         rows = data(tables)
-        arms = [arm for arm in ARMS if (rows["arm"] == arm).any()]
-        layout = _Layout([name for name in tables.datasets if (rows["dataset"] == name).any()], arms)
         models = [name for name in tables.models if (rows["model"] == name).any()] or ["text"]
         columns = min(COLUMNS, len(models))
-        lines = -(-len(models) // columns)
-        figure = style.canvas(1.2 + lines * (0.5 + 0.125 * layout.block * len(layout.datasets)), _notes(tables, rows))
-        if not layout.datasets:
+        lines = [models[first : first + columns] for first in range(0, len(models), columns)]
+        layouts = _layouts(tables, rows, lines)
+        heights = [layout.block * len(layout.datasets) for layout in layouts]
+        figure = style.canvas(1.2 + sum(0.5 + 0.125 * height for height in heights), _notes(tables, rows))
+        if not any(heights):
             style.empty(figure.subplots(), "The table of arms is empty: nothing was compared.")
             return figure
-        facets = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).flatten()
+        ratios = {"height_ratios": heights}
+        facets = figure.subplots(len(lines), columns, sharex=True, sharey="row", squeeze=False, gridspec_kw=ratios)
         limit = style.score_limit(rows["high"].fillna(rows["macro_f1"]))
-        for axes, model in zip(facets, models, strict=False):
-            style.title(axes, [_facet_title(tables, rows, model)], columns)
-            _facet(axes, rows[rows["model"].isin([model, "text"])], layout, tables, columns)
-            axes.set_xlim(0, limit)
-        for axes in facets[len(models) :]:
-            axes.set_visible(False)
-        style.legend_above(figure, _keys(rows, arms), 3)
+        for line, layout, line_of_facets in zip(lines, layouts, facets, strict=True):
+            for axes, model in zip(line_of_facets, line, strict=False):
+                style.title(axes, [_facet_title(tables, rows, model)], columns)
+                _facet(axes, rows[rows["model"].isin([model, "text"])], layout, tables, columns)
+                axes.set_xlim(0, limit)
+            for axes in line_of_facets[len(line) :]:
+                axes.set_visible(False)
+        style.legend_above(figure, _keys(rows, layouts[0].arms), 3)
         return figure
+
+
+def _layouts(tables: Tables, rows: pd.DataFrame, lines: list[list[str]]) -> list[_Layout]:
+    """For each line of facets the datasets that one of its models reads; what no model reads stands in the first."""
+    arms = [arm for arm in ARMS if (rows["arm"] == arm).any()]
+    shown = [name for name in tables.datasets if (rows["dataset"] == name).any()]
+    of_models = rows[rows["model"] != "text"]
+    unread = set(shown) - set(of_models["dataset"])
+    read = [set(of_models.loc[of_models["model"].isin(line), "dataset"]) for line in lines]
+    read[0] |= unread
+    return [_Layout([name for name in shown if name in here], arms) for here in read]
 
 
 def _facet_title(tables: Tables, rows: pd.DataFrame, model: str) -> str:
