@@ -89,6 +89,7 @@ class Stage:
 
 
 TABLES = "cells", "arms", "differences", "curves", "comparisons", "ranks", "noise", "classes", "saes"
+TRANSFER_TABLES = tuple(f"tables/{name}.*" for name in ("transfers", "dictionaries", "matches"))
 STAGES = {
     stage.script: stage
     for stage in (
@@ -96,11 +97,15 @@ STAGES = {
         Stage("model", "results/models/mine/revision.json", ("models/mine/*",)),
         Stage("sae", "results/saes/mine-l3/revision.json", ("saes/mine-l3/*",)),
         Stage("capture", "captures", ("activations/**/*",)),
+        Stage("leakage", "checks", ("checks/*",)),
+        Stage("probe_text", "probes", ("probes/text/**/*",)),
         Stage("probe", "probes", ("probes/mine/**/*",)),
         Stage("transfer", "results/transfer/parts/cells.parquet", ("transfer/**/*",)),
+        Stage("transfer_tables", "results/tables/transfers.parquet", TRANSFER_TABLES),
         Stage("explore", "explorer", ("explorer/**/*",)),
         Stage("tables", "results/tables/cells.parquet", tuple(f"tables/{name}.*" for name in TABLES)),
         Stage("figure", "figures", ("figures/*",)),
+        Stage("findings", "results/findings.json", ("findings.json",)),
         Stage("report", "results/report.html", ("report.html",)),
     )
 }

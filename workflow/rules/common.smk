@@ -225,9 +225,21 @@ def begin_run():
                 slurm.keep_memory(executor)
     except UserError as error:
         raise WorkflowError(str(error)) from None
+    lift_rate_limit()
     folder.enter()
     # Jobs on other machines read it rather than work it out again.
     MEMORY.save()
+
+
+def lift_rate_limit():
+    """No limit on how many jobs start in a second, unless one was asked for.
+
+    With a limit, Snakemake looks at all jobs that are ready when a job ends, and a second after each look for ever: after a
+    few hundred jobs it does nothing else, on a core that the jobs would need.
+    """
+    limit = workflow.scheduling_settings.max_jobs_per_timespan
+    if limit and (limit.max_jobs, limit.timespan) == (100, 1):
+        workflow.scheduler.job_rate_limiter = None
 
 
 def slurm_logs_of(job):
