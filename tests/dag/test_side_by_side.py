@@ -56,6 +56,20 @@ def test_within_a_job_of_slurm_no_more_run_at_once_than_it_has_cores(tmp_path: P
     assert most_at_once(tmp_path, 100, 2) == 2
 
 
+@pytest.mark.parametrize(("options", "limited"), [((), False), (("--max-jobs-per-timespan", "50/1s"), True)])
+def test_jobs_that_are_ready_are_looked_at_when_one_has_ended_and_not_by_the_clock(
+    tmp_path: Path, tiny_model: Path, options: tuple[str, ...], limited: bool
+) -> None:
+    world, config = own_world(tmp_path / "world", tiny_model), own_config()
+    reviews = config["datasets"]["reviews"]
+    config["datasets"] = {f"reviews-{n}": reviews for n in range(5)}
+    printed = world.run("datasets", "--verbose", "--cores", "1", *options, config=config)
+    ended = printed.count("Finished jobid")
+    looks = printed.count("Resources before job selection")
+    assert ended == 6
+    assert (looks > ended) == limited
+
+
 # Every process of a run imports this as it starts; those of the workflow's scripts tell of their threads as they end.
 WATCH = """
 import atexit, json, os, sys
