@@ -72,7 +72,7 @@ MOMENTS = [
     ("capture", 13, 5),
     ("leakage", 1, 0),
     ("probe", 8, 3),
-    ("probe_text", 2, 1),
+    ("probe_text", 1, 0),
     ("transfer", 3, 2),
     ("transfer_tables", 3, 0),
     ("tables", 5, 0),
