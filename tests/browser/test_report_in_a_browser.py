@@ -96,6 +96,14 @@ def test_on_paper_there_is_what_is_chosen_in_black_and_no_controls(opened: Open)
     assert shown(page) == [TASK[1:]]
 
 
+def test_a_link_to_a_figure_shows_it_though_those_above_are_drawn_later(opened: Open) -> None:
+    page = opened("#figure-saes")
+    image = page.locator("#figures figure").nth(1).locator("img")
+    page.wait_for_function("image => image.complete && image.naturalWidth > 0", arg=image.element_handle())
+    assert image.get_attribute("loading") == "lazy"
+    expect(page.locator("#figure-saes")).to_be_in_viewport()
+
+
 def test_the_numbers_of_a_figure_can_be_saved(opened: Open) -> None:
     page = opened("#figures")
     with page.expect_download() as download:

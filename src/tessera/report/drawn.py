@@ -1,6 +1,7 @@
 """The figures of a run for a page: each with its words, and with its picture and its numbers inside."""
 
 import base64
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -21,13 +22,21 @@ def drawn(entries: Mapping[str, Entry], folder: Path, captions: Path, titles: Ti
             "title": entry.title,
             "alt": entry.alt,
             "caption": caption(captions / f"{caption_name(name, transfers)}.rst"),
-            "image": embedded((folder / f"{name}.svg").read_bytes(), "image/svg+xml"),
+            **vector(folder / f"{name}.svg"),
             "data": embedded((folder / f"{name}.csv").read_bytes(), "text/csv"),
             "transfer": shows.get(name, ""),
         }
         for name, entry in entries.items()
         if (folder / f"{name}.svg").is_file()
     ]
+
+
+def vector(path: Path) -> Figure:
+    """An SVG inside a page, and its size, so that a page has its place before the browser comes to draw it."""
+    content = path.read_bytes()
+    size = re.search(rb'viewBox="0 0 ([\d.]+) ([\d.]+)"', content)
+    sides = zip(("width", "height"), size.groups(), strict=True) if size else ()
+    return {"image": embedded(content, "image/svg+xml")} | {side: f"{float(points):.0f}" for side, points in sides}
 
 
 def embedded(content: bytes, kind: str) -> str:

@@ -20,7 +20,7 @@ from tessera.figures.paper import PICTURES, title
 from tessera.files import replacing
 from tessera.report import scoreboard as board_sections
 from tessera.report import sections, shell
-from tessera.report.drawn import caption, embedded
+from tessera.report.drawn import caption, embedded, vector
 from tessera.transfer_results import Titles
 
 INDEX = ("path_pattern", "what", "axes_groups", "code", "ours", "differs")
@@ -110,7 +110,7 @@ def _image(folder: Path, name: str, *, small: bool) -> dict[str, Any]:
     files = [f"figures/{name}.{kind}" for kind in ("svg", "pdf", "png", "csv")]
     if small:
         return {"image": embedded(_few_colors(folder / f"{name}.png"), "image/webp"), "files": files}
-    return {"image": embedded((folder / f"{name}.svg").read_bytes(), "image/svg+xml"), "files": files}
+    return {**vector(folder / f"{name}.svg"), "files": files}
 
 
 def _few_colors(path: Path) -> bytes:
