@@ -6,8 +6,8 @@ every job is a process of its own whose seconds Snakemake notes:
 - hollow: this workflow, with scripts that do nothing but touch their outputs;
 - bare: a workflow of one rule with as many such jobs.
 
-`--whole FOLDER` is one run instead, on all cores, of this workflow as it is, up to its report: an hour or so. The folder is
-made, and stays to be looked at. `--datasets N` makes it a study of N datasets.
+`--whole FOLDER` is one run instead, on all cores, of this workflow as it is, up to its report: half an hour on two cores. The
+folder is made, and stays to be looked at. `--datasets N` makes it a study of N datasets.
 
 What a run takes beyond the sum of its jobs' seconds, by job, is Snakemake's own: looking at files, choosing, noting. On
 several cores the seconds of a run are multiplied by them first, so a core that waits counts too.

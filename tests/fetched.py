@@ -89,7 +89,13 @@ class Stage:
 
 
 TABLES = "cells", "arms", "differences", "curves", "comparisons", "ranks", "noise", "classes", "saes"
-TRANSFER_TABLES = tuple(f"tables/{name}.*" for name in ("transfers", "dictionaries", "matches"))
+TRANSFER_TABLES = "transfers", "dictionaries", "matches"
+
+
+def of_tables(names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(f"tables/{name}.*" for name in names)
+
+
 STAGES = {
     stage.script: stage
     for stage in (
@@ -101,9 +107,9 @@ STAGES = {
         Stage("probe_text", "probes", ("probes/text/**/*",)),
         Stage("probe", "probes", ("probes/mine/**/*",)),
         Stage("transfer", "results/transfer/parts/cells.parquet", ("transfer/**/*",)),
-        Stage("transfer_tables", "results/tables/transfers.parquet", TRANSFER_TABLES),
+        Stage("transfer_tables", "results/tables/transfers.parquet", of_tables(TRANSFER_TABLES)),
         Stage("explore", "explorer", ("explorer/**/*",)),
-        Stage("tables", "results/tables/cells.parquet", tuple(f"tables/{name}.*" for name in TABLES)),
+        Stage("tables", "results/tables/cells.parquet", of_tables(TABLES)),
         Stage("figure", "figures", ("figures/*",)),
         Stage("findings", "results/findings.json", ("findings.json",)),
         Stage("report", "results/report.html", ("report.html",)),

@@ -101,6 +101,8 @@ def test_a_link_to_a_figure_shows_it_though_those_above_are_drawn_later(opened: 
     image = page.locator("#figures figure").nth(1).locator("img")
     page.wait_for_function("image => image.complete && image.naturalWidth > 0", arg=image.element_handle())
     assert image.get_attribute("loading") == "lazy"
+    # Without its size a picture that is drawn later would push away what is below it.
+    assert not page.locator("#figures img:not([width][height])").count()
     expect(page.locator("#figure-saes")).to_be_in_viewport()
 
 
